@@ -1,0 +1,1 @@
+"""The daemon: connections, sessions, pools, the console, metrics and the command line."""
