@@ -1,7 +1,7 @@
 """What can be wrong with bytes from the other side.
 
-A decoder raises these and nothing else, whatever it is given. They never say who is to blame: whoever read the
-bytes knows, and turns the error into a refusal (to a client) or into a closed connection (to a server).
+A decoder raises these and nothing else, whatever it is given. They never say who is to blame: whoever read
+the bytes knows, and turns the error into a refusal (to a client) or into a closed connection (to a server).
 """
 
 from . import sqlstate as codes

@@ -1,7 +1,8 @@
 """Numbers of the wire: message tags, request codes, transaction statuses.
 
 Names are those of the PostgreSQL manual, "Message Formats". Tags are integers because iterating over bytes
-gives integers. Many tags mean one thing to a frontend and another to a backend, so a tag alone names no message.
+gives integers. Many tags mean one thing from a frontend and another from a backend: a tag alone names no
+message.
 """
 
 from typing import Final

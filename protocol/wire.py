@@ -1,8 +1,8 @@
 """Write and read the protocol's basic types: Int16, Int32, String, and the frame of a message.
 
-Strings are bytes: PostgreSQL does not say which encoding a name has before login is over. A Reader never looks
-past the end of its body, and checks every length before it slices: a negative length given to a Python slice
-raises nothing, it silently moves backwards. Source: PostgreSQL manual, "Message Data Types".
+Strings are bytes: PostgreSQL does not say which encoding a name has before login is over. A Reader never
+looks past the end of its body, and checks every length before it slices: a negative length given to a Python
+slice raises nothing, it silently moves backwards. Source: PostgreSQL manual, "Message Data Types".
 """
 
 from struct import Struct
@@ -15,6 +15,7 @@ MAX_BODY: Final = 0x7FFFFFFF - 4
 
 _HEADER: Final = Struct("!BI")
 _INT16: Final = Struct("!h")
+_UINT16: Final = Struct("!H")
 _INT32: Final = Struct("!i")
 _UINT32: Final = Struct("!I")
 
@@ -48,6 +49,13 @@ def put_int16(buffer: bytearray, value: int) -> None:
     buffer += _INT16.pack(value)
 
 
+def put_uint16(buffer: bytearray, value: int) -> None:
+    """Append an unsigned Int16, as counts are. Raises MalformedMessage outside 0..65535."""
+    if not 0 <= value <= 0xFFFF:
+        raise MalformedMessage(f"number {value} does not fit into an unsigned Int16")
+    buffer += _UINT16.pack(value)
+
+
 def put_int32(buffer: bytearray, value: int) -> None:
     """Append an Int32. Raises MalformedMessage outside -2147483648..2147483647."""
     if not -0x80000000 <= value <= 0x7FFFFFFF:
@@ -63,7 +71,7 @@ def put_uint32(buffer: bytearray, value: int) -> None:
 
 
 def put_string(buffer: bytearray, value: bytes) -> None:
-    """Append `value` and its terminator. Raises MalformedMessage for a NUL inside: it would start a new field."""
+    """Append `value` and its terminator. Raises MalformedMessage for a NUL inside: it would start a field."""
     if 0 in value:
         raise MalformedMessage("string contains a NUL byte")
     buffer += value
@@ -89,6 +97,12 @@ class Reader:
         """Read a signed Int16."""
         at = self._advance(2)
         value: int = _INT16.unpack_from(self._body, at)[0]
+        return value
+
+    def uint16(self) -> int:
+        """Read an unsigned Int16: PostgreSQL takes counts so, up to 65535 parameters."""
+        at = self._advance(2)
+        value: int = _UINT16.unpack_from(self._body, at)[0]
         return value
 
     def int32(self) -> int:
