@@ -101,7 +101,7 @@ def test_becoming_who_one_is_changes_nothing() -> None:
 def test_root_becomes_another_user_for_good_and_others_are_refused() -> None:
     code = """
 try:
-    process.become_user("nobody")
+    process.become_user(sys.argv[1])
     result = [os.getuid(), os.geteuid(), os.getgid(), sorted(os.getgroups()), process.is_root()]
     try:
         os.setuid(0)
@@ -111,13 +111,13 @@ except process.ProcessError as exc:
     result = str(exc)
 os.write(out, json.dumps(result).encode())
 """
-    result = run_apart(code)
-    nobody = pwd.getpwnam("nobody")
+    other = next(entry for entry in pwd.getpwall() if entry.pw_uid not in (0, os.getuid()))
+    result = run_apart(code, other.pw_name)
     if process.is_root():
-        groups = sorted(os.getgrouplist("nobody", nobody.pw_gid))
-        assert result == [nobody.pw_uid, nobody.pw_uid, nobody.pw_gid, groups, False, "no way back"]
+        groups = sorted(os.getgrouplist(other.pw_name, other.pw_gid))
+        assert result == [other.pw_uid, other.pw_uid, other.pw_gid, groups, False, "no way back"]
     else:
-        assert result == "could not switch to user 'nobody': Operation not permitted"
+        assert result == f"could not switch to user '{other.pw_name}': Operation not permitted"
 
 
 def test_a_switch_that_did_not_take_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
