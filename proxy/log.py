@@ -192,6 +192,12 @@ def _sinks(settings: LogSettings, quiet: bool) -> list[Sink]:
     return sinks
 
 
+def check(settings: LogSettings) -> None:
+    """Raise OSError if the file or syslog cannot be opened: for the moment before stderr is given up."""
+    for sink in _sinks(settings, quiet=True):
+        sink.close()
+
+
 def setup(settings: LogSettings, *, quiet: bool = False, verbose: int = 0) -> None:
     """Log as the settings say; call it again when they have changed.
 
