@@ -94,7 +94,7 @@ class SkipWatch:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.surprises = unexpected(self.skips, EXPECTED.read_text())
-        if self.surprises and session.exitstatus == pytest.ExitCode.OK:
+        if self.surprises and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
