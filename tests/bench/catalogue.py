@@ -1,0 +1,113 @@
+"""Every workload by name, in the order they are run and printed."""
+
+from collections.abc import Mapping, Sequence
+
+from tests.bench.connections import Copy, Idle, Login, Start
+from tests.bench.pgbench import Load
+from tests.bench.workloads import Latency, Throughput, Workload
+
+_ROWS = "select generate_series(1, 5000);\n"
+_LONG_ROW = "select repeat('x', 1000000);\n"
+_WIDE_ROWS = "select repeat('x', 10000) from generate_series(1, 100);\n"
+_SETS = """\\set n random(1, 8)
+\\set aid random(1, 100000)
+set application_name = :n;
+select abalance from pgbench_accounts where aid = :aid;
+"""
+_ZONES = ("UTC", "Europe/Berlin", "Asia/Tokyo", "America/Lima")
+
+_PROFILES: tuple[Mapping[str, str], ...] = tuple(
+    {"PGAPPNAME": f"bench {number}", "PGTZ": _ZONES[number % len(_ZONES)]} for number in range(8)
+)
+_ON_16 = {"default_pool_size": "16"}
+_ON_8 = {"default_pool_size": "8"}
+_SCRAM = {"auth_type": "scram-sha-256", "auth_file": "{folder}/verifiers.txt"}
+
+
+def workloads() -> Sequence[Workload]:
+    """New objects each time: a workload may remember what it prepared."""
+    return [
+        Throughput(
+            name="simple",
+            title="select-only, simple protocol, 64 clients on 16 servers",
+            load=Load(64),
+            settings=_ON_16,
+            bars={"cpu": 1.5},
+        ),
+        Throughput(
+            name="extended",
+            title="select-only, extended protocol, 64 clients on 16 servers",
+            load=Load(64, "extended"),
+            settings=_ON_16,
+            bars={"cpu": 2.0},
+        ),
+        Throughput(
+            name="light",
+            title="select-only, simple protocol, 2 clients on 2 servers",
+            load=Load(2),
+            settings={"default_pool_size": "2"},
+        ),
+        Throughput(
+            name="prepared",
+            title="select-only, prepared statements, 16 clients in session mode",
+            load=Load(16, "prepared"),
+            settings={**_ON_16, "pool_mode": "session"},
+        ),
+        Throughput(
+            name="rows",
+            title="results of 5,000 rows, 16 clients on 8 servers",
+            load=Load(16, script=_ROWS),
+            settings=_ON_8,
+            bars={"cpu": 1.2},
+        ),
+        Throughput(
+            name="long-row",
+            title="one row of 1 MB, 16 clients on 8 servers",
+            load=Load(16, script=_LONG_ROW),
+            settings=_ON_8,
+            bars={"cpu": 0.5},
+        ),
+        Throughput(
+            name="wide-rows",
+            title="100 rows of 10 KB, 16 clients on 8 servers",
+            load=Load(16, script=_WIDE_ROWS),
+            settings=_ON_8,
+            bars={"cpu": 0.5},
+        ),
+        Throughput(
+            name="settings",
+            title="32 clients of 8 application_name and TimeZone on 8 servers",
+            load=Load(4, environments=_PROFILES),
+            settings=_ON_8,
+        ),
+        Throughput(
+            name="sets",
+            title="SET application_name and a query per transaction, 32 clients on 8 servers",
+            load=Load(32, script=_SETS),
+            settings=_ON_8,
+        ),
+        Latency(
+            name="latency",
+            title="half of PgBouncer's capacity, simple protocol, 16 clients on 16 servers",
+            load=Load(16),
+            settings=_ON_16,
+        ),
+        Login(name="login", unit="login", title="logins one after the other, SCRAM-SHA-256", settings=_SCRAM),
+        Start(
+            name="start",
+            title="start, first login, memory without clients",
+            limits={"first_login": 1.5, "resident": 60 * 1024**2},
+        ),
+        Idle(name="idle", title="5,000 idle clients", limits={"idle": 8192, "used": 8192}),
+        Login(
+            name="login-plain",
+            unit="login",
+            title="logins one after the other, SCRAM-SHA-256 from a secret in clear text",
+            settings={"auth_type": "scram-sha-256"},
+            usual=False,
+        ),
+        Copy(
+            name="copy-out", unit="COPY", title="COPY of 10 MB out, rows of 64 bytes", out=True, usual=False
+        ),
+        Copy(name="copy-in", unit="COPY", title="COPY of 10 MB in, rows of 64 bytes", out=False, usual=False),
+    ]
