@@ -47,7 +47,7 @@ class DatabaseSettings(Section):
     host: Hosts = live(None, "name, address, `/directory`, `@abstract`, or a comma list; unset: unix socket")
     port: ServerPort = live(5432, "port of the server")
     user: OptionalText = live(None, "role for every connection; unset: the client's")
-    password: OptionalSecret = live(None, "its password; unset: from `auth_file`")
+    password: OptionalSecret = live(None, "password of `user`; unset: from `auth_file`")
     auth_user: OptionalText = live(None, "role that runs `auth_query`", refused=ANYTHING)
     auth_query: OptionalText = live(None, "query that fetches a user's secret", refused=ANYTHING)
     auth_dbname: OptionalText = live(None, "database that `auth_query` runs in", refused=ANYTHING)

@@ -1,10 +1,116 @@
-"""What is suspicious about settings that are valid one by one."""
+"""What is suspicious about settings that are valid one by one.
 
-from collections.abc import Mapping
+Each rule is a small generator of (path of the key, severity, message); `hints` runs them all. An error here
+means that the daemon could not do its work at all; a warning, that it will, but hardly as intended.
+"""
 
-from .problems import Problem
+import os
+from collections.abc import Iterator, Mapping
+
+from .databases import FALLBACK, DatabaseSettings
+from .effective import pool_size
+from .files import find_beside
+from .problems import Problem, Severity
 from .settings import Settings
+from .types import AuthType, SslMode
+from .users import UserSettings
+
+Path = tuple[str, ...]
+Hint = tuple[Path, Severity, str]
+_NOBODY = UserSettings()
+_MAY_BE_CLEAR = (SslMode.ALLOW, SslMode.PREFER)
 
 
-def hints(settings: Settings, places: Mapping[tuple[str, ...], Problem], file: str | None) -> list[Problem]:
-    return []
+def hints(settings: Settings, places: Mapping[Path, Problem], file: str | None) -> list[Problem]:
+    """Return what the settings as a whole deserve to be told, each at the line of the key to blame."""
+    found: list[Problem] = []
+    for rule in (_listening, _logins, _secrets, _pools, _databases, _encryption):
+        for path, severity, message in rule(settings):
+            place = places.get(path) or Problem(file or "settings", 0, path[-1], "")
+            found.append(Problem(place.file, place.line, place.key, message, severity))
+    return found
+
+
+def _listening(settings: Settings) -> Iterator[Hint]:
+    directory = settings.unix_socket_dir
+    if not settings.listen_addr and not directory:
+        yield (
+            ("listen_addr",),
+            Severity.ERROR,
+            "nowhere to listen: there is no address and no unix_socket_dir",
+        )
+    if settings.listen_port == 0:
+        yield ("listen_port",), Severity.WARNING, "0 takes any free port"
+    if directory and not directory.startswith("@") and not os.path.isdir(directory):
+        yield ("unix_socket_dir",), Severity.WARNING, f"there is no directory {directory}"
+    same_port = settings.metrics_port == settings.listen_port != 0
+    if same_port and settings.metrics_addr and {settings.metrics_addr, "*"} & set(settings.listen_addr):
+        yield ("metrics_port",), Severity.ERROR, "is the port that clients connect to"
+
+
+def _logins(settings: Settings) -> Iterator[Hint]:
+    if settings.auth_type is AuthType.ANY:
+        for name, entry in settings.databases.items():
+            if entry.user is None:
+                message = "with auth_type any nobody can use a database that has no user of its own"
+                yield ("databases", name), Severity.WARNING, message
+    elif settings.auth_file is None:
+        message = f"without auth_file nobody can log in with auth_type {settings.auth_type}"
+        yield ("auth_type",), Severity.WARNING, message
+    elif settings.credentials:
+        for key in ("admin_users", "stats_users"):
+            for user in getattr(settings, key):
+                if user not in settings.credentials:
+                    yield (key,), Severity.WARNING, f'"{user}" is not in auth_file and cannot log in'
+
+
+def _secrets(settings: Settings) -> Iterator[Hint]:
+    if settings.auth_file is not None:
+        path = find_beside(settings.auth_file, settings.conffile)
+        if os.path.isfile(path) and os.stat(path).st_mode & 0o004:
+            yield ("auth_file",), Severity.WARNING, "every user of this machine can read the secrets in it"
+    if settings.auth_type is AuthType.SCRAM_SHA_256:
+        for user, secrets in settings.credentials.items():
+            if secrets and all(secret.reveal().startswith(b"md5") for secret in secrets):
+                message = f'"{user}" has only an md5 secret, which is of no use with scram-sha-256'
+                yield ("auth_file",), Severity.WARNING, message
+
+
+def _pools(settings: Settings) -> Iterator[Hint]:
+    if settings.reserve_pool_timeout == 0 and settings.reserve_pool_size:
+        yield ("reserve_pool_size",), Severity.WARNING, "has no effect while reserve_pool_timeout is 0"
+    yield from _sizes(settings, DatabaseSettings(), ())
+    for name, entry in settings.databases.items():
+        if {"pool_size", "min_pool_size", "max_db_connections"} & entry.model_fields_set:
+            yield from _sizes(settings, entry, ("databases", name))
+
+
+def _sizes(settings: Settings, entry: DatabaseSettings, path: Path) -> Iterator[Hint]:
+    size = pool_size(settings, entry, _NOBODY)
+    least = settings.min_pool_size if entry.min_pool_size is None else entry.min_pool_size
+    most = entry.max_db_connections or settings.max_db_connections
+    if size and least > size:
+        message = f"is more than the pool size of {size}, which is the limit"
+        yield (*path, "min_pool_size"), Severity.WARNING, message
+    if most and size > most:
+        key = (*path, "max_db_connections")
+        yield key, Severity.WARNING, f"keeps every pool below its size of {size}"
+
+
+def _databases(settings: Settings) -> Iterator[Hint]:
+    if not settings.databases:
+        yield ("databases",), Severity.WARNING, "there are none, so clients can use the console only"
+    for name, entry in settings.databases.items():
+        if entry.password is not None and entry.user is None:
+            message = "is used only together with user"
+            yield ("databases", name, "password"), Severity.WARNING, message
+        if name == FALLBACK and entry.dbname is not None:
+            message = f'every database that has no entry leads to "{entry.dbname}"'
+            yield ("databases", name, "dbname"), Severity.WARNING, message
+
+
+def _encryption(settings: Settings) -> Iterator[Hint]:
+    for key, who in (("client_tls_sslmode", "clients"), ("server_tls_sslmode", "servers")):
+        if key in settings.model_fields_set and getattr(settings, key) in _MAY_BE_CLEAR:
+            message = f"this version does not encrypt: connections of {who} will be in the clear"
+            yield (key,), Severity.WARNING, message

@@ -8,7 +8,7 @@ point, at most ten deep; a key may be quoted; a value is the rest of the line wi
 import re
 from dataclasses import dataclass, field
 
-from .authfile import find_beside
+from .files import find_beside
 from .problems import Problem
 
 MAX_INCLUDE_DEPTH = 10

@@ -26,6 +26,7 @@ from .types import (
     SslMode,
     SyslogFacility,
     Text,
+    TlsVersions,
     UnknownParameters,
     Words,
 )
@@ -94,7 +95,7 @@ class Keys(Section):
     auth_query: Text = live(AUTH_QUERY, "query that fetches a user's secret", refused=ANYTHING)
     auth_dbname: OptionalText = live(None, "database that `auth_query` runs in", refused=ANYTHING)
     auth_hba_file: Text = live("", "rules for `auth_type = hba`", refused=ANYTHING)
-    auth_ident_file: OptionalText = live(None, "user-name map for the rules", refused=ANYTHING)
+    auth_ident_file: OptionalText = live(None, "map of user names for `auth_hba_file`", refused=ANYTHING)
     auth_ldap_options: OptionalText = live(None, "options for `auth_type = ldap`", refused=ANYTHING)
     scram_iterations: Positive = live(4096, "iterations of SCRAM secrets made from plain passwords")
     admin_users: Words = live((), "users allowed every console command")
@@ -132,7 +133,7 @@ class Keys(Section):
 
     # Servers
     server_reset_query: Text = live("DISCARD ALL", "run when a session ends; empty for none")
-    server_reset_query_always: Flag = live(False, "run it in every pool mode")
+    server_reset_query_always: Flag = live(False, "run `server_reset_query` in every pool mode")
     server_check_delay: Seconds = live(30.0, "idle time after which a server is checked before use")
     server_check_query: Text = live("<empty>", "the check; `<empty>` is the empty query, nothing means none")
     server_fast_close: Flag = live(False, "in session mode, close outdated servers between transactions")
@@ -161,8 +162,8 @@ class Keys(Section):
     )
     client_tls_ca_file: Text = live("", "authorities for clients' certificates")
     client_tls_cert_file: Text = live("", "certificate shown to clients")
-    client_tls_key_file: Text = live("", "its key")
-    client_tls_protocols: Words = live(("secure",), "TLS versions for clients")
+    client_tls_key_file: Text = live("", "key of `client_tls_cert_file`")
+    client_tls_protocols: TlsVersions = live(("secure",), "TLS versions for clients")
     client_tls_ciphers: Text = live("default", "ciphers up to TLS 1.2 for clients")
     client_tls13_ciphers: OptionalText = live(None, "TLS 1.3 suites for clients")
     client_tls_dheparams: DheParams = live(DheParams.AUTO, "Diffie-Hellman parameters for clients")
@@ -170,8 +171,8 @@ class Keys(Section):
     server_tls_sslmode: SslMode = live(SslMode.PREFER, "whether servers must encrypt", refused=ENCRYPTED_ONLY)
     server_tls_ca_file: Text = live("", "authorities for servers' certificates")
     server_tls_cert_file: Text = live("", "certificate shown to servers")
-    server_tls_key_file: Text = live("", "its key")
-    server_tls_protocols: Words = live(("secure",), "TLS versions to servers")
+    server_tls_key_file: Text = live("", "key of `server_tls_cert_file`")
+    server_tls_protocols: TlsVersions = live(("secure",), "TLS versions to servers")
     server_tls_ciphers: Text = live("default", "ciphers up to TLS 1.2 to servers")
     server_tls13_ciphers: OptionalText = live(None, "TLS 1.3 suites to servers")
 
@@ -187,7 +188,7 @@ class Keys(Section):
     log_format: LogFormat = live(LogFormat.TEXT, "PgBouncer's log lines, or one JSON object per line")
     max_shared_statement: Count = live(65536, "longest prepared statement in bytes that clients share")
     metrics_addr: Text = fixed("127.0.0.1", "address of /metrics, /livez and /readyz; empty for none")
-    metrics_port: Port = fixed(9127, "their port")
+    metrics_port: Port = fixed(9127, "port of /metrics, /livez and /readyz")
     server_close_timeout: Seconds = live(
         10.0, "how long to wait for a server to hang up before giving up on it"
     )

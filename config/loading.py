@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from . import hints
-from .authfile import find_beside, read_auth_file
+from .files import find_beside, read_auth_file
 from .keys import Keys
 from .messages import message_of
 from .problems import ConfigError, Problem, Severity

@@ -86,7 +86,7 @@ def _kind(annotation: object, metadata: Iterable[object] = ()) -> Kind | None:
         if isinstance(item, Kind):
             return item
     if isinstance(annotation, type) and issubclass(annotation, Choice):
-        return Kind(" \\| ".join(annotation))
+        return Kind(" | ".join(annotation))
     if get_origin(annotation) is Annotated:
         inner, *rest = get_args(annotation)
         return _kind(inner, rest)

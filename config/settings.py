@@ -10,8 +10,9 @@ from typing import Annotated
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationError
 
 from . import effective
-from .databases import FALLBACK, DatabaseName, DatabaseSettings, PeerSettings
+from .databases import FALLBACK, RESERVED, DatabaseName, DatabaseSettings, PeerSettings
 from .effective import PoolSettings
+from .files import read_auth_file
 from .keys import Keys
 from .messages import message_of
 from .problems import ConfigError, NotChangeable, Problem, UnknownSetting
@@ -46,8 +47,8 @@ class Settings(Keys):
     ] = Field({}, exclude=True, repr=False, description="the content of `auth_file`")
 
     def database(self, name: str) -> DatabaseSettings | None:
-        """Return the entry for the name, else the `*` entry, else None."""
-        return self.databases.get(name) or self.databases.get(FALLBACK)
+        """Return the entry for the name, else the `*` entry, else None; the console's names have none."""
+        return None if name in RESERVED else self.databases.get(name) or self.databases.get(FALLBACK)
 
     def for_pool(self, database: str, user: str) -> PoolSettings:
         """Resolve everything for clients of `user` on `database`; see `effective.for_pool`."""
@@ -79,8 +80,6 @@ class Settings(Keys):
 
         Raises ConfigError when the file cannot be read or has lines that make no sense.
         """
-        from .authfile import read_auth_file
-
         credentials, problems = read_auth_file(self)
         if problems:
             raise ConfigError(problems)

@@ -105,20 +105,16 @@ class Layer(PydanticBaseSettingsSource):
         self.problems.append(Problem(place.file, place.line, place.key, message, severity))
 
     def expand(self, environ: Mapping[str, str], read_file: Callable[[str], bytes]) -> None:
-        """Replace `${NAME}` in all texts and `file:PATH` in passwords."""
+        """Replace `${NAME}` in all texts, and a password `file:PATH` by what is in that file."""
         for path, place in self.places.items():
-            holder: Any = self.values
+            table: Any = self.values
             for name in path[:-1]:
-                holder = holder.get(name, {}) if isinstance(holder, dict) else {}
-            value = holder.get(path[-1]) if isinstance(holder, dict) else None
-            if not isinstance(value, str):
-                continue
+                table = table[name]
             try:
-                value = expand(value, environ)
-                if path[-1] == "password" and value.startswith(FILE_PREFIX):
-                    holder[path[-1]] = Secret(read_file(value.removeprefix(FILE_PREFIX)))
-                else:
-                    holder[path[-1]] = value
+                value = _expanded(table[path[-1]], environ)
+                if path[-1] == "password" and isinstance(value, str) and value.startswith(FILE_PREFIX):
+                    value = Secret(read_file(value.removeprefix(FILE_PREFIX)))
+                table[path[-1]] = value
             except OSError as error:
                 self.problem(place, f"{error.filename} cannot be read: {error.strerror}")
             except ValueError as error:
@@ -271,6 +267,12 @@ class EnvironmentLayer(Layer):
 def _entry_name(parts: list[str]) -> str:
     name = "__".join(parts)
     return name.lower() if name.isupper() else name
+
+
+def _expanded(value: object, environ: Mapping[str, str]) -> object:
+    if isinstance(value, list):
+        return [_expanded(item, environ) for item in value]
+    return expand(value, environ) if isinstance(value, str) else value
 
 
 def _real_name(model: type[Section], key: str) -> str:

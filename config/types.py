@@ -20,6 +20,9 @@ _C_INTEGER = re.compile(r"([+-]?)(0[xX][0-9a-fA-F]+|[0-9]+)\Z")
 _DECIMAL = re.compile(r"[+-]?[0-9]+\Z")
 _SECONDS = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
 _OCTAL = re.compile(r"0[0-7]*\Z")
+_TLS_VERSIONS = frozenset(
+    {"all", "default", "legacy", "secure", "tlsv1", "tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"}
+)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -199,6 +202,14 @@ def inherit_if_negative(value: object) -> object:
     return None if isinstance(value, int | float) and value < 0 else value
 
 
+def check_tls_versions(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Know every word PgBouncer knows; `!` before one takes that version away."""
+    for word in words:
+        if word.lower().removeprefix("!") not in _TLS_VERSIONS:
+            raise ValueError(f'"{word}" is not a TLS version')
+    return words
+
+
 def refuse_nul(value: str) -> str:
     """Settings end up in C strings on the wire and in system calls, where a NUL would cut them."""
     if "\0" in value:
@@ -224,7 +235,7 @@ def show_flag(value: object) -> str:
 
 
 def show_seconds(value: object) -> str:
-    return f"{value:g}" if isinstance(value, int | float) and value < 1e6 else f"{value:.0f}"
+    return f"{value:.10g}"
 
 
 def show_mode(value: object) -> str:
@@ -238,15 +249,25 @@ def show_words(value: object) -> str:
 _Nul = AfterValidator(refuse_nul)
 _Word = Annotated[str, _Nul]
 
-Flag = Annotated[bool, BeforeValidator(parse_flag), Kind("0 or 1", show_flag)]
+Flag = Annotated[bool, BeforeValidator(parse_flag, bool | int | str), Kind("0 or 1", show_flag)]
 Count = Annotated[int, BeforeValidator(parse_c_integer), Field(ge=0, le=MAX_INT), Kind("number")]
 Positive = Annotated[int, BeforeValidator(parse_c_integer), Field(ge=1, le=MAX_INT), Kind("number")]
 Port = Annotated[int, BeforeValidator(parse_c_integer), Field(ge=0, le=65535), Kind("number")]
-Mode = Annotated[int, BeforeValidator(parse_mode), Field(ge=0, le=0o777), Kind("octal", show_mode)]
+Mode = Annotated[
+    int,
+    BeforeValidator(parse_mode, str | int),
+    Field(ge=0, le=0o777),
+    Kind("octal", show_mode),
+]
 Seconds = Annotated[
     float, BeforeValidator(parse_seconds), Field(ge=0, le=MAX_INT), Kind("seconds", show_seconds)
 ]
-Words = Annotated[tuple[_Word, ...], BeforeValidator(parse_words), Kind("list", show_words)]
+Words = Annotated[
+    tuple[_Word, ...],
+    BeforeValidator(parse_words, str | list[str]),
+    Kind("list", show_words),
+]
+TlsVersions = Annotated[Words, AfterValidator(check_tls_versions)]
 Text = Annotated[str, _Nul, Kind("text")]
 OptionalText = Annotated[_Word | None, BeforeValidator(unset_if_empty), Kind("text")]
 

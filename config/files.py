@@ -1,4 +1,4 @@
-"""Find and read the auth file that the settings name."""
+"""Find and read the files that the settings name."""
 
 import os
 from typing import TYPE_CHECKING
