@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.quick:
         options.rounds, options.seconds = 3, 1
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         results = run(options)
     except KeyboardInterrupt:
