@@ -1,0 +1,1 @@
+"""The console: what a client on the admin database talks to."""

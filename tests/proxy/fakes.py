@@ -1,0 +1,257 @@
+"""A pooler made of plain data: what the console and the metrics are shown, and what orders reach."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from proxy.control import ShutdownMode
+from proxy.snapshot import (
+    BuildInfo,
+    ClientSnapshot,
+    ConfigRow,
+    Counts,
+    DatabaseSnapshot,
+    DnsHostSnapshot,
+    ListsSnapshot,
+    PeerPoolSnapshot,
+    PeerSnapshot,
+    PoolSnapshot,
+    ReasonCounts,
+    ServerSnapshot,
+    StateSnapshot,
+    StatsSnapshot,
+    UserSnapshot,
+)
+
+NOON = 1_750_000_000.0
+
+
+def _pools() -> list[PoolSnapshot]:
+    return [
+        PoolSnapshot("app", "alice", 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 3_250_000, "transaction"),
+        PoolSnapshot("hosts", "bob", load_balance_hosts="round-robin"),
+    ]
+
+
+def _clients() -> list[ClientSnapshot]:
+    return [
+        ClientSnapshot(
+            1,
+            "active",
+            "alice",
+            "app",
+            addr="10.0.0.7",
+            port=51234,
+            local_addr="10.0.0.1",
+            local_port=6432,
+            connect_time=NOON,
+            request_time=NOON + 5,
+            waited=1_000_002,
+            ptr="0x1",
+            link="0x2",
+            application_name="shop",
+            prepared_statements=4,
+            send_avail=77,
+        ),
+        ClientSnapshot(2, "active", "alice", "app", application_name="shop"),
+        ClientSnapshot(3, "waiting", "bob", "hosts"),
+        ClientSnapshot(4, "login"),
+        ClientSnapshot(5, "waiting_cancel_req", "bob", "hosts"),
+    ]
+
+
+def _servers() -> list[ServerSnapshot]:
+    return [
+        ServerSnapshot(8, "active", "alice", "app", ptr="0x2", link="0x1", remote_pid=4711, tls="TLSv1.3"),
+        ServerSnapshot(9, "new", "alice", "app", close_needed=1),
+        ServerSnapshot(10, "being_canceled", "alice", "app"),
+    ]
+
+
+def _databases() -> list[DatabaseSnapshot]:
+    return [
+        DatabaseSnapshot("app", "app_live", None, 5432, "owner", 20, 2, 3, 3600, "transaction", None, 50, 7),
+        DatabaseSnapshot(
+            "hosts",
+            "hosts",
+            "a,b",
+            load_balance_hosts="disable",
+            max_client_connections=9,
+            current_client_connections=4,
+            paused=1,
+            disabled=1,
+        ),
+    ]
+
+
+def _stats() -> list[StatsSnapshot]:
+    return [
+        StatsSnapshot(
+            "app", Counts(*range(1_000_000, 13_000_000, 1_000_000)), Counts(*range(60, 180, 10)), 5_000_000
+        ),
+        StatsSnapshot("hosts", Counts(*[1] * 12)),
+    ]
+
+
+@dataclass
+class FakeSnapshots:
+    """Snapshots with something different in every column; tests replace the parts they are about."""
+
+    pool_list: list[PoolSnapshot] = field(default_factory=_pools)
+    client_list: list[ClientSnapshot] = field(default_factory=_clients)
+    server_list: list[ServerSnapshot] = field(default_factory=_servers)
+    database_list: list[DatabaseSnapshot] = field(default_factory=_databases)
+    user_list: list[UserSnapshot] = field(
+        default_factory=lambda: [
+            UserSnapshot("alice", 1, 22, "session", 5, 4, 3, 2),
+            UserSnapshot("bob"),
+        ]
+    )
+    stats_list: list[StatsSnapshot] = field(default_factory=_stats)
+    config_list: list[ConfigRow] = field(
+        default_factory=lambda: [
+            ConfigRow("listen_addr", "*", "", False),
+            ConfigRow("max_client_conn", "300", "100", True),
+            ConfigRow("max_user_connections", "40", "0", True),
+        ]
+    )
+    present_state: StateSnapshot = field(default_factory=StateSnapshot)
+    reason_counts: ReasonCounts = field(
+        default_factory=lambda: ReasonCounts(
+            {"client close request": 6},
+            {"server lifetime over": 2},
+            {("app", "57"): 3},
+            {"scram-sha-256": 5},
+            {"ok": 4, "failed": 1},
+            9,
+        )
+    )
+    lag: float | None = 0.002
+
+    def pools(self) -> Sequence[PoolSnapshot]:
+        return self.pool_list
+
+    def clients(self) -> Sequence[ClientSnapshot]:
+        return self.client_list
+
+    def servers(self) -> Sequence[ServerSnapshot]:
+        return self.server_list
+
+    def databases(self) -> Sequence[DatabaseSnapshot]:
+        return self.database_list
+
+    def users(self) -> Sequence[UserSnapshot]:
+        return self.user_list
+
+    def stats(self) -> Sequence[StatsSnapshot]:
+        return self.stats_list
+
+    def lists(self) -> ListsSnapshot:
+        return ListsSnapshot(*range(1, 15))
+
+    def config(self) -> Sequence[ConfigRow]:
+        return self.config_list
+
+    def peers(self) -> Sequence[PeerSnapshot]:
+        return [PeerSnapshot(1, "peer.example", 6432, 20)]
+
+    def peer_pools(self) -> Sequence[PeerPoolSnapshot]:
+        return [PeerPoolSnapshot(1, 2, 3, 4, 5)]
+
+    def dns_hosts(self) -> Sequence[DnsHostSnapshot]:
+        return [DnsHostSnapshot("db.example", 12, "10.0.0.3,10.0.0.4")]
+
+    def state(self) -> StateSnapshot:
+        return self.present_state
+
+    def reasons(self) -> ReasonCounts:
+        return self.reason_counts
+
+    def build(self) -> BuildInfo:
+        return BuildInfo("0.1.0", "3.11.7", "uvloop")
+
+    def loop_lag(self) -> float | None:
+        return self.lag
+
+
+class FakeDaemon:
+    """Remembers what it was told. `drained` decides when PAUSE and WAIT_CLOSE are done."""
+
+    def __init__(self, databases: Sequence[str] = ("app", "hosts")) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.databases = set(databases)
+        self.pauses: set[str | None] = set()
+        self.clients = {7}
+        self.shutting_down = False
+        self.drained = asyncio.Event()
+        self.drained.set()
+        self.reloadable = asyncio.Event()
+        self.reloadable.set()
+        self.problem: Exception | None = None
+        self.abandoned: list[str | None] = []
+
+    def has_database(self, name: str) -> bool:
+        return name in self.databases
+
+    def is_paused(self, database: str | None) -> bool:
+        return database in self.pauses
+
+    def paused_databases(self) -> list[str]:
+        return sorted(name for name in self.pauses if name is not None)
+
+    def is_shutting_down(self) -> bool:
+        return self.shutting_down
+
+    def pause(self, database: str | None) -> None:
+        self.calls.append(("pause", database))
+        self.pauses.add(database)
+
+    async def paused(self, database: str | None) -> None:
+        await self._drain(database)
+
+    def resume(self, database: str | None) -> None:
+        self.calls.append(("resume", database))
+        self.pauses.discard(database)
+
+    def disable(self, database: str) -> None:
+        self.calls.append(("disable", database))
+
+    def enable(self, database: str) -> None:
+        self.calls.append(("enable", database))
+
+    def reconnect(self, database: str | None) -> None:
+        self.calls.append(("reconnect", database))
+
+    async def closed(self, database: str | None) -> None:
+        self.calls.append(("closed", database))
+        await self._drain(database)
+
+    def kill(self, database: str | None) -> None:
+        self.calls.append(("kill", database))
+        self.pauses |= self.databases if database is None else {database}
+
+    def kill_client(self, client: int) -> bool:
+        self.calls.append(("kill_client", client))
+        return client in self.clients
+
+    async def reload(self) -> None:
+        await self.reloadable.wait()
+        self.calls.append(("reload",))
+        if self.problem is not None:
+            raise self.problem
+
+    def set_setting(self, key: str, value: str) -> None:
+        self.calls.append(("set", key, value))
+        if self.problem is not None:
+            raise self.problem
+
+    def shutdown(self, mode: ShutdownMode) -> None:
+        self.calls.append(("shutdown", mode))
+        self.shutting_down = True
+
+    async def _drain(self, database: str | None) -> None:
+        try:
+            await self.drained.wait()
+        except asyncio.CancelledError:
+            self.abandoned.append(database)
+            raise
