@@ -89,9 +89,9 @@ class PeerSettings(Section):
 def parse_connection_string(text: str) -> Iterator[tuple[str, str]]:
     """Yield the `key=value` pairs of a connection string, by PgBouncer's rules.
 
-    A value ends at a blank unless it begins with a single quote; inside quotes `''` stands for one quote.
-    Blanks may surround the `=`. Empty values do not exist. Raises ValueError at the first mistake, after
-    the pairs before it have been yielded.
+    A value ends at a space (a tab is part of it) unless it begins with a single quote; inside quotes `''`
+    stands for one quote. Blanks may surround the `=`. Empty values do not exist. Raises ValueError at the
+    first mistake, after the pairs before it have been yielded.
     """
     at = _skip_blanks(text, 0)
     while at < len(text):
@@ -112,10 +112,9 @@ def _take_value(text: str, at: int, key: str) -> tuple[str, int]:
     if text[at : at + 1] == "'":
         value, at = _take_quoted(text, at + 1, key)
     else:
-        start = at
-        while at < len(text) and text[at] not in _BLANK:
-            at += 1
-        value = text[start:at]
+        end = text.find(" ", at)
+        end = len(text) if end < 0 else end
+        value, at = text[at:end], end
     if not value:
         raise ValueError(f'"{key}" has no value')
     return value, at

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from .databases import FALLBACK, DatabaseSettings
 from .effective import pool_size
 from .files import find_beside
-from .problems import Problem, Severity
+from .problems import Problem, Severity, find_place
 from .settings import Settings
 from .types import AuthType, SslMode
 from .users import UserSettings
@@ -26,8 +26,9 @@ def hints(settings: Settings, places: Mapping[Path, Problem], file: str | None) 
     found: list[Problem] = []
     for rule in (_listening, _logins, _secrets, _pools, _databases, _encryption):
         for path, severity, message in rule(settings):
-            place = places.get(path) or Problem(file or "settings", 0, path[-1], "")
-            found.append(Problem(place.file, place.line, place.key, message, severity))
+            place = find_place(path, places) or Problem(file or "settings", 0, path[-1], "")
+            key = place.key if path in places else path[-1]
+            found.append(Problem(place.file, place.line, key, message, severity))
     return found
 
 

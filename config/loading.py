@@ -13,7 +13,7 @@ from . import hints
 from .files import find_beside, read_auth_file
 from .keys import Keys
 from .messages import message_of
-from .problems import ConfigError, Problem, Severity
+from .problems import ConfigError, Problem, Severity, find_place
 from .settings import Settings
 from .source import ENTRY_SECTIONS, EnvironmentLayer, IniLayer, Layer, Merged, OverrideLayer, TomlLayer
 from .toml import Path
@@ -125,18 +125,8 @@ def validate(
 
 
 def _located(item: ErrorDetails, path: Path, places: Mapping[Path, Problem], file: str | None) -> Problem:
-    place = find_place(path, places, file)
+    place = find_place(path, places) or Problem(file or "settings", 0, path[0], "")
     return Problem(place.file, place.line, place.key, message_of(item, _model_of(path)))
-
-
-def find_place(path: Path, places: Mapping[Path, Problem], file: str | None) -> Problem:
-    """Return where the path was written, or else the nearest table above it."""
-    key = path[-1]
-    while path:
-        if path in places:
-            return places[path]
-        path = path[:-1]
-    return Problem(file or "settings", 0, key, "")
 
 
 def _model_of(path: Path) -> type[BaseModel]:

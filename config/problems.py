@@ -5,7 +5,7 @@ Nothing stops at the first mistake: readers collect `Problem`s, and whoever need
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -66,6 +66,12 @@ class NotChangeable(Exception):
     def __init__(self, key: str) -> None:
         super().__init__(f'"{key}" cannot be changed while running, only by a restart')
         self.key: str = key
+
+
+def find_place(path: tuple[str, ...], places: Mapping[tuple[str, ...], Problem]) -> Problem | None:
+    """Return where the value at the path was written, or else the nearest table around it."""
+    around = (path[:depth] for depth in range(len(path), 0, -1))
+    return next((places[at] for at in around if at in places), None)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -44,7 +44,7 @@ class Settings(Keys):
     peers: dict[str, PeerSettings] = live({}, "other poolers of a group", refused=ANYTHING)
     credentials: Annotated[
         Credentials, PlainValidator(to_credentials, dict[str, list[str]]), PlainSerializer(sorted)
-    ] = Field({}, exclude=True, repr=False, description="the content of `auth_file`")
+    ] = Field(default={}, exclude=True, repr=False, description="the content of `auth_file`")
 
     def database(self, name: str) -> DatabaseSettings | None:
         """Return the entry for the name, else the `*` entry, else None; the console's names have none."""

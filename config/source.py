@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from .databases import DatabaseSettings, PeerSettings, parse_connection_string
 from .ini import Entry, IniFile
 from .keys import Keys
+from .messages import spellings
 from .problems import Problem, Severity, did_you_mean
 from .secret import Secret, expand, to_secret
 from .section import Section
@@ -59,8 +60,7 @@ class Layer(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         # From here on libraries handle the values, and they log: no password leaves as plain text.
-        databases = self.values.get("databases", {})
-        for entry in databases.values() if isinstance(databases, dict) else ():
+        for entry in self.values.get("databases", {}).values():
             if isinstance(entry, dict) and isinstance(entry.get("password"), str) and entry["password"]:
                 entry["password"] = to_secret(entry["password"])
         return self.values
@@ -71,9 +71,18 @@ class Layer(PydanticBaseSettingsSource):
         path = (*path[:-1], _real_name(model, path[-1]))
         table = self.values
         for name in path[:-1]:
-            table = table.setdefault(name, {})
+            if not isinstance(table.get(name), dict):
+                table[name] = {}
+            table = table[name]
         table[path[-1]] = value
         self.places[path] = place
+
+    def put_key(self, key: str, value: object, place: Problem) -> None:
+        """Note a value of the main section, if there is such a key."""
+        if key in Keys.model_fields or key in Keys.aliases:
+            self.put((key,), value, place)
+        else:
+            self.problem(place, f"unknown setting{did_you_mean(key, spellings(Keys))}")
 
     def put_entry(self, section: str, name: str, value: object, place: Problem) -> None:
         """Note a whole entry of [databases], [users] or [peers]: a table or a connection string."""
@@ -131,8 +140,10 @@ class OverrideLayer(Layer):
             if key in ENTRY_SECTIONS and isinstance(value, Mapping):
                 for name, entry in value.items():
                     self.put_entry(key, name, entry, _at(place, f"{key}.{name}"))
+            elif key in ENTRY_SECTIONS:
+                self.problem(place, "must be a table of settings")
             else:
-                self.put((key,), value, place)
+                self.put_key(key, value, place)
 
 
 class IniLayer(Layer):
@@ -165,7 +176,7 @@ class IniLayer(Layer):
         if before is not None:
             self.problem(place, f"is set again, {before.file}:{before.line} counts no more", Severity.WARNING)
         if entry.section in MAIN_SECTIONS:
-            self.put(path, entry.value, place)
+            self.put_key(name, entry.value, place)
         elif entry.section in ENTRY_SECTIONS:
             self.put_entry(entry.section, name, entry.value, place)
 
@@ -201,7 +212,7 @@ class TomlLayer(Layer):
                 self.problem(place, "is set in [howdah] and in [pgbouncer]")
             if key == "expand_env":
                 self.problem(place, "is for ini files; TOML always expands")
-            self.put((key,), value, place)
+            self.put_key(key, value, place)
 
     def _put_toml_entry(self, section: str, name: str, entry: object) -> None:
         self.put_entry(section, name, entry, self._place((section, name), f"{section}.{name}"))
@@ -230,17 +241,11 @@ class EnvironmentLayer(Layer):
             place = Problem("environment", 0, variable, "")
             section = parts[0].lower()
             if section not in ENTRY_SECTIONS:
-                self._put_key("__".join(parts).lower(), environ[variable], place)
+                self.put_key("__".join(parts).lower(), environ[variable], place)
             elif len(parts) == 1:
                 self._put_section(section, environ[variable], place)
             else:
                 self._put_part(section, parts[1:], environ[variable], place)
-
-    def _put_key(self, key: str, value: str, place: Problem) -> None:
-        if key in Keys.model_fields or key in Keys.aliases:
-            self.put((key,), value, place)
-        else:
-            self.problem(place, f"unknown setting{did_you_mean(key, Keys.model_fields)}")
 
     def _put_section(self, section: str, text: str, place: Problem) -> None:
         try:
@@ -261,7 +266,7 @@ class EnvironmentLayer(Layer):
         elif len(parts) == 1:
             self.put_entry(section, _entry_name(parts), value, place)
         else:
-            self.problem(place, f"unknown setting{did_you_mean(key, model.model_fields)}")
+            self.problem(place, f"unknown setting{did_you_mean(key, spellings(model))}")
 
 
 def _entry_name(parts: list[str]) -> str:

@@ -16,8 +16,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 MAX_INT = 2**31 - 1
 """PgBouncer keeps its numbers in a C int."""
 
-_C_INTEGER = re.compile(r"([+-]?)(0[xX][0-9a-fA-F]+|[0-9]+)\Z")
-_DECIMAL = re.compile(r"[+-]?[0-9]+\Z")
+_C_INTEGER = re.compile(r"([+-]?)(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})\Z")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,20}\Z")
 _SECONDS = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
 _OCTAL = re.compile(r"0[0-7]*\Z")
 _TLS_VERSIONS = frozenset(
@@ -137,7 +137,7 @@ def parse_flag(value: object) -> object:
         return True
     if word in _FALSE:
         return False
-    raise ValueError(f"must be 0 or 1, not {value!r}")
+    raise ValueError(f"must be 0 or 1, not {excerpt(value)}")
 
 
 def parse_c_integer(value: object) -> object:
@@ -152,7 +152,7 @@ def parse_c_integer(value: object) -> object:
         base = 16 if digits[:2].lower() == "0x" else 8 if digits.startswith("0") else 10
         return int(found[1] + digits, base)
     except ValueError:
-        raise ValueError(f"must be a whole number, not {value!r}") from None
+        raise ValueError(f"must be a whole number, not {excerpt(value)}") from None
 
 
 def parse_decimal(value: object) -> object:
@@ -160,7 +160,7 @@ def parse_decimal(value: object) -> object:
     if not isinstance(value, str):
         return _whole(value)
     if _DECIMAL.match(value) is None:
-        raise ValueError(f"must be a whole number, not {value!r}")
+        raise ValueError(f"must be a whole number, not {excerpt(value)}")
     return int(value)
 
 
@@ -168,10 +168,10 @@ def parse_seconds(value: object) -> object:
     """Read seconds, fractions allowed: "0.5", "15"."""
     if isinstance(value, str):
         if _SECONDS.match(value) is None:
-            raise ValueError(f"must be a number of seconds, not {value!r}")
+            raise ValueError(f"must be a number of seconds, not {excerpt(value)}")
         return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"must be a number of seconds, not {value!r}")
+        raise ValueError(f"must be a number of seconds, not {excerpt(value)}")
     return value
 
 
@@ -180,7 +180,7 @@ def parse_mode(value: object) -> object:
     if not isinstance(value, str):
         return _whole(value)
     if _OCTAL.match(value) is None:
-        raise ValueError(f"must be an octal number with a leading zero such as 0770, not {value!r}")
+        raise ValueError(f"must be an octal number with a leading zero such as 0770, not {excerpt(value)}")
     return int(value, 8)
 
 
@@ -217,9 +217,15 @@ def refuse_nul(value: str) -> str:
     return value
 
 
+def excerpt(value: object) -> str:
+    """Return the value as a message shows it: quoted, and not endless."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]} ..."
+
+
 def _whole(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"must be a whole number, not {value!r}")
+        raise ValueError(f"must be a whole number, not {excerpt(value)}")
     return value
 
 
