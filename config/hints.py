@@ -5,6 +5,7 @@ means that the daemon could not do its work at all; a warning, that it will, but
 """
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 
 from .databases import FALLBACK, DatabaseSettings
@@ -68,13 +69,21 @@ def _logins(settings: Settings) -> Iterator[Hint]:
 def _secrets(settings: Settings) -> Iterator[Hint]:
     if settings.auth_file is not None:
         path = find_beside(settings.auth_file, settings.conffile)
-        if os.path.isfile(path) and os.stat(path).st_mode & 0o004:
+        if _mode(path) & stat.S_IROTH:
             yield ("auth_file",), Severity.WARNING, "every user of this machine can read the secrets in it"
     if settings.auth_type is AuthType.SCRAM_SHA_256:
         for user, secrets in settings.credentials.items():
             if secrets and all(secret.reveal().startswith(b"md5") for secret in secrets):
                 message = f'"{user}" has only an md5 secret, which is of no use with scram-sha-256'
                 yield ("auth_file",), Severity.WARNING, message
+
+
+def _mode(path: str) -> int:
+    """Return the file's mode, 0 when it cannot be found: that has been said already."""
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return 0
 
 
 def _pools(settings: Settings) -> Iterator[Hint]:

@@ -86,7 +86,8 @@ class Layer(PydanticBaseSettingsSource):
 
     def put_entry(self, section: str, name: str, value: object, place: Problem) -> None:
         """Note a whole entry of [databases], [users] or [peers]: a table or a connection string."""
-        self.forget((section, name))
+        if (section, name) in self.places:
+            self.forget((section, name))
         self.places[section, name] = place
         self.places.setdefault((section,), place)
         table = self.values.setdefault(section, {})
