@@ -23,8 +23,8 @@ from .errors import ProtocolError
 from .wire import Reader
 
 # What each letter of a layout stands for: b Byte1, h Int16, i Int32, s String, v length and value; o an Int32
-# that differs from run to run; f the fields of a report, l a list of strings, p one of pairs; x bytes that are
-# nobody's business. What is in [ ] comes as often as an Int16 in front says, in { } as an Int32 says.
+# that differs from run to run; f the fields of a report, l a list of strings, p one of pairs; x bytes that
+# are nobody's business. What is in [ ] comes as often as an Int16 in front says, in { } as an Int32 says.
 _Layouts = Mapping[int, tuple[str, str]]
 
 _FRONTEND: Final[_Layouts] = MappingProxyType(
