@@ -56,8 +56,9 @@ _FAKES: Final[Mapping[str, str]] = {
     "extra_float_digits": "2",
 }
 
+_SHOWABLE: Final = ["HELP", *(name.upper() for name in VIEWS)]
 _USAGE: Final = (
-    f"SHOW HELP|{'|'.join(name.upper() for name in VIEWS)}",
+    *(f"SHOW {'|'.join(_SHOWABLE[at : at + 6])}" for at in range(0, len(_SHOWABLE), 6)),
     "SET key = value",
     "RELOAD",
     "PAUSE [<db>]",

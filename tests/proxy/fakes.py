@@ -188,6 +188,8 @@ class FakeDaemon:
         self.reloadable = asyncio.Event()
         self.reloadable.set()
         self.problem: Exception | None = None
+        self.waiting = asyncio.Event()
+        self.left = asyncio.Event()
         self.abandoned: list[str | None] = []
 
     def has_database(self, name: str) -> bool:
@@ -250,8 +252,10 @@ class FakeDaemon:
         self.shutting_down = True
 
     async def _drain(self, database: str | None) -> None:
+        self.waiting.set()
         try:
             await self.drained.wait()
         except asyncio.CancelledError:
             self.abandoned.append(database)
+            self.left.set()
             raise
