@@ -54,9 +54,10 @@ def parse_report(text: str) -> Outcome:
     done = re.search(r"transactions actually processed: (\d+)", text)
     rate = re.search(r"^tps = ([\d.]+)", text, re.MULTILINE)
     failed = re.search(r"number of failed transactions: (\d+)", text)
-    if done is None or rate is None:
+    if done is None:
         raise PgbenchFailed(text)
-    return Outcome(int(done[1]), int(failed[1]) if failed else 0, float(rate[1]))
+    # There is no rate when the time was over before all clients were connected.
+    return Outcome(int(done[1]), int(failed[1]) if failed else 0, float(rate[1]) if rate else 0.0)
 
 
 def parse_log(lines: Iterator[str]) -> list[float]:

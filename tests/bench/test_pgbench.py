@@ -38,6 +38,11 @@ def test_a_report_without_a_line_on_failures_has_none() -> None:
     assert parse_report("\n".join(lines)).failed == 0
 
 
+def test_a_run_that_was_over_before_it_began_has_no_rate() -> None:
+    outcome = parse_report("number of transactions actually processed: 0\n")
+    assert (outcome.done, outcome.rate) == (0, 0.0)
+
+
 def test_a_report_without_figures_is_a_failure() -> None:
     with pytest.raises(PgbenchFailed, match="nothing"):
         parse_report("nothing of the kind")
