@@ -65,8 +65,8 @@ def client_login(
     `secrets`: any of them lets it in; none means that the user is unknown. `mock_key` makes the salts of
     unknown users and of plain secrets: secret, and the same for all workers and restarts. `iterations`: of
     SCRAM exchanges without a stored verifier. `nonce` and `md5_salt` are drawn at random unless given.
-    `binding`: data of tls-server-end-point where the client came by TLS. Raises LoginFailed, and ProtocolError
-    for malformed messages.
+    `binding`: data of tls-server-end-point where the client came by TLS. Raises LoginFailed, and
+    ProtocolError for malformed messages.
     """
     if method is AuthMethod.ANY:
         return LoginResult()

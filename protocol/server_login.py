@@ -63,8 +63,8 @@ def server_login(
 
     `allowed`: proofs that may be given; TRUST stands for none at all. `version`: what the startup packet
     asked for. `nonce` is drawn at random unless given. `binding`: data of tls-server-end-point where the
-    server is reached by TLS. Raises ServerRefused for an ErrorResponse, LoginImpossible where `credential` does
-    not serve, and ProtocolError for nonsense.
+    server is reached by TLS. Raises ServerRefused for an ErrorResponse, LoginImpossible where `credential`
+    does not serve, and ProtocolError for nonsense.
     """
     login = _ServerLogin(user, credential, frozenset(allowed), version)
     scram = ScramOptions(max_iterations, nonce, binding)
