@@ -26,7 +26,7 @@ def mirrors_of(source: Path) -> list[Path]:
 
 def test_every_source_file_has_its_test_file() -> None:
     missing = [str(path) for path in sources() if not mirrors_of(path) and str(path) not in WITHOUT_TESTS]
-    assert missing == []
+    assert not missing, "without tests: " + ", ".join(missing)
 
 
 def test_the_exceptions_exist_and_still_need_to_be_one() -> None:
