@@ -159,6 +159,10 @@ def _start(report: "Report", options: argparse.Namespace) -> int:
         _log_warnings(report, options)
         report_limits(settings)
         return worker.run(settings, options.config, quiet=quiet, verbose=options.verbose)
+    except Exception:
+        # In the background nobody would see a traceback on stderr.
+        logger.critical("the daemon has failed", exc_info=True)
+        return 1
     finally:
         if pidfile is not None:
             pidfile.remove()

@@ -57,7 +57,8 @@ def config(tmp_path: Path) -> Callable[..., str]:
 
     def write(*lines: str) -> str:
         path = tmp_path / "pgbouncer.ini"
-        path.write_text("\n".join(["[databases]", "app = host=127.0.0.1", "[pgbouncer]", *lines, ""]))
+        head = ["[databases]", "app = host=127.0.0.1 user=app", "[pgbouncer]"]
+        path.write_text("\n".join([*head, *lines, "auth_type = any", ""]))
         return str(path)
 
     return write
@@ -263,15 +264,16 @@ def test_the_daemon_in_the_background_has_a_pid_file_and_no_stderr(
     assert not pidfile.exists()
 
 
-def test_the_pid_file_goes_even_when_the_daemon_fails(
-    daemon: Daemon, config: Callable[..., str], tmp_path: Path
+def test_a_daemon_that_fails_logs_why_and_leaves_no_pid_file(
+    daemon: Daemon, config: Callable[..., str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(settings: Settings) -> None:
         raise RuntimeError("bug")
 
     daemon.at_run = fail
-    with pytest.raises(RuntimeError):
-        cli.main([config(f"pidfile = {tmp_path}/pid")])
+    assert cli.main([config(f"pidfile = {tmp_path}/pid")]) == 1
+    (record,) = (record for record in caplog.records if record.levelname == "CRITICAL")
+    assert record.exc_info is not None
     assert not (tmp_path / "pid").exists()
 
 
