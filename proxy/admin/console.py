@@ -200,8 +200,9 @@ class Console:
             command = parse(text)
             return None if command is None else resolve(command, self._identity)
         except CommandError as error:
-            reason = printable(error.message)
-            _log.warning("%sadmin command refused: %s: %s", self._prefix, reason, printable(text))
+            reason, shown = printable(error.message), printable(text)
+            line = reason if shown in reason else f"{reason}: {shown}"
+            _log.warning("%sadmin command refused: %s", self._prefix, line)
             raise
 
     async def _run(self, portal: Portal, max_rows: int) -> None:

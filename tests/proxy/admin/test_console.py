@@ -377,6 +377,7 @@ async def test_refused_commands_are_logged_with_control_characters_escaped(
     assert len(caplog.messages) == 2
     assert all(line.isprintable() for line in caplog.messages)
     assert caplog.messages[0].endswith("admin command refused: admin access needed: KILL\\n;")
+    assert caplog.messages[1].endswith("refused: invalid command 'FROB\\x1b[2J', use SHOW HELP;")
 
 
 async def test_an_order_that_fails_is_logged_as_given_and_as_failed(caplog: pytest.LogCaptureFixture) -> None:
