@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OWN_DESCRIPTORS: Final = 16
-NEEDED_LATER: Final = ("encodings.idna", "concurrent.futures.thread", "traceback")
+NEEDED_LATER: Final = ("concurrent.futures.thread", "encodings.ascii", "encodings.idna", "encodings.latin_1")
 SUBCOMMANDS_HELP: Final = """\
 subcommands:
   howdah check CONFIG   say what is wrong with a configuration, without starting

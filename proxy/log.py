@@ -60,9 +60,14 @@ def printable(value: bytes | str, limit: int = FIELD_LIMIT) -> str:
     text = value[: 4 * limit + 4].decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
     if len(text) > limit:
         text = text[:limit] + "..."
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return text if text.isprintable() else "".join(map(_escape, text))
+
+
+def _escape(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class Prefix(str):
@@ -167,10 +172,12 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._writer.put(self._formatter(record))
-        except Exception:
-            self._writer.dropped += 1
-            return
+            line = self._formatter(record)
+        except Exception as exc:
+            where = f"{record.pathname}:{record.lineno}"
+            text = f"{level_name(record.levelno)} a log line cannot be shown ({type(exc).__name__}): {where}"
+            line = Line(record.levelno, text, text)
+        self._writer.put(line)
         if record.levelno >= FATAL:
             self._writer.flush()
 
