@@ -10,6 +10,7 @@ from proxy.admin import console as module
 from proxy.admin.commands import Identity
 from proxy.admin.console import GREETING
 from proxy.control import ShutdownMode
+from proxy.log import printable
 from proxy.snapshot import ClientSnapshot, StateSnapshot
 from tests.proxy.admin.harness import STATS, Admin
 from tests.proxy.fakes import FakeSnapshots
@@ -376,7 +377,8 @@ async def test_refused_commands_are_logged_with_control_characters_escaped(
     )
     assert len(caplog.messages) == 2
     assert all(line.isprintable() for line in caplog.messages)
-    assert caplog.messages[0].endswith("admin command refused: admin access needed: KILL\\n;")
+    killing = printable("KILL\n;")
+    assert caplog.messages[0].endswith(f"admin command refused: admin access needed: {killing}")
     assert caplog.messages[1].endswith("refused: invalid command 'FROB\\x1b[2J', use SHOW HELP;")
 
 
