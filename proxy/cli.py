@@ -9,8 +9,9 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
+from proxy.arguments import Parser
 from proxy.version import version_text
 
 if TYPE_CHECKING:
@@ -29,13 +30,6 @@ signals:
   SIGHUP reload, SIGTERM wait for clients, SIGINT wait for servers, SIGQUIT stop at once, SIGUSR1 pause,
   SIGUSR2 resume
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes end with exit code 1, as PgBouncer's do."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(1, f"{self.prog}: {message}\nTry `{self.prog} -h`.\n")
 
 
 class Fatal(Exception):

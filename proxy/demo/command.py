@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from proxy.arguments import Parser
 from proxy.demo import view
 from proxy.demo.binaries import NoPostgres, find
 from proxy.demo.client import Address, Client, Refused
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="howdah demo", description="Many clients on few server connections of a real PostgreSQL, live."
     )
     positive = _number(1)
