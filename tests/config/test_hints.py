@@ -74,6 +74,7 @@ def test_warning(tmp_path: Path, values: dict[str, object], key: str, message: s
         {"admin_users": "v", "credentials": {}},
         {"auth_type": "scram-sha-256", "credentials": {"u": ["md5x", "plain"], "v": []}},
         {"reserve_pool_size": 1},
+        {"min_pool_size": 20, "max_db_connections": 20},
         {"default_pool_size": 0, "min_pool_size": 5, "max_db_connections": 5},
         {"client_tls_sslmode": "disable", "server_tls_sslmode": "disable"},
         {"metrics_port": 6432, "listen_addr": "10.0.0.1"},

@@ -146,6 +146,7 @@ def test_environment_gives_keys_entries_and_sections() -> None:
             "HOWDAH__DATABASES__MixedCase__RESERVE_POOL": "2",
             "HOWDAH__DATABASES__TWO__PARTS__PORT": "1",
             "HOWDAH__DATABASES__STR": "host=s",
+            "HOWDAH__DATABASES__PORT": "host=named-like-a-key",
             "HOWDAH__USERS__BOB__POOL_SIZE": "3",
             "HOWDAHX": "no",
             "POOL_MODE": "no",
@@ -160,6 +161,7 @@ def test_environment_gives_keys_entries_and_sections() -> None:
             "MixedCase": {"reserve_pool_size": "2"},
             "two__parts": {"port": "1"},
             "str": {"host": "s"},
+            "port": {"host": "named-like-a-key"},
         },
         "users": {"bob": {"pool_size": "3"}},
     }

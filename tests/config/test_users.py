@@ -57,6 +57,10 @@ def test_line_that_makes_no_sense_is_a_problem_and_the_others_count(line: bytes,
     assert message in problem.message
 
 
+def test_longest_secret_is_accepted() -> None:
+    assert secrets(b'"u" "' + b"x" * 65_530 + b'"') == {"u": [b"x" * 65_530]}
+
+
 def test_problem_does_not_print_the_secret() -> None:
     _, problems = parse_auth_file(b'user "hunter2"\n', "users.txt")
     assert "hunter2" not in str(problems[0])
