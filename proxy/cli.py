@@ -131,9 +131,7 @@ def _start(report: "Report", options: argparse.Namespace) -> int:
     from proxy import log, process, worker
 
     settings = report.settings
-    # Another user may not be able to read the place we were started from: import what comes later now.
-    for name in NEEDED_LATER:
-        importlib.import_module(name)
+    _import_what_comes_later(settings)
     _become_unprivileged(options.user or settings.user)
     pidfile = process.PidFile(settings.pidfile) if settings.pidfile else None
     if pidfile is not None:
@@ -168,6 +166,17 @@ def _log_warnings(report: "Report", options: argparse.Namespace) -> None:
         logger.warning("%s", problem)
     if options.reboot:
         logger.warning("-R does nothing here: start a second process with so_reuseport and stop the first")
+
+
+def _import_what_comes_later(settings: "Settings") -> None:
+    """Another user may not be able to read the place where Python and we are installed, such as a home."""
+    names = list(NEEDED_LATER)
+    if settings.metrics_addr:
+        names.append("proxy.metrics.http")
+    if settings.event_loop == "uvloop":
+        names.append("uvloop")
+    for name in names:
+        importlib.import_module(name)
 
 
 def _become_unprivileged(user: str | None) -> None:

@@ -13,8 +13,8 @@ from typing import ClassVar, Final, Protocol
 
 from config.problems import ConfigError, NotChangeable, UnknownSetting
 from protocol import sqlstate as codes
+from proxy.names import ADMIN_DATABASES
 
-ADMIN_DATABASES: Final = frozenset({"pgbouncer", "howdah"})
 
 
 class OrderRefused(Exception):

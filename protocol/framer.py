@@ -1,0 +1,269 @@
+"""Cut a byte stream into messages to look at and bytes to forward.
+
+Laws of this file:
+- `feed` never copies what it does not have to: what may be forwarded is `buffer[:end]`, and where nothing was
+  held back `buffer` is the very object received.
+- A message is *run over* (its bytes are forwarded as they come and nobody looks), or *reported* once as many bytes
+  of it are there as its look table asks for; the rest of a longer one streams.
+- A length is checked against the cap of its tag before anything is sliced or waited for.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Final
+
+from protocol import tags
+from protocol.errors import MalformedMessage, MessageTooLarge, UnexpectedMessage
+
+RUN: Final = -1
+"""In a look table: forward messages with this tag without reporting them."""
+WHOLE: Final = 1 << 31
+"""In a look table: report messages with this tag when all of their bytes are there."""
+
+# PostgreSQL's PQ_SMALL_MESSAGE_LIMIT and PQ_LARGE_MESSAGE_LIMIT (src/include/libpq/libpq.h).
+SMALL: Final = 10_000
+LARGE: Final = 0x3FFFFFFE
+# An asynchronous report has to be seen whole before it may be dropped or remembered.
+REPORT: Final = 1 << 20
+EMPTY: Final = 4
+
+# Enough of an ErrorResponse for its severity and SQLSTATE, of a CommandComplete for the verb of its tag.
+ERROR_HEAD: Final = 96
+COMMAND_HEAD: Final = 16
+# A client is lent a server once its first message is whole or at least this much of it has come (bytes), so
+# that a client that sends half a short query holds nobody up.
+BORROW_HEAD: Final = 16_384
+
+HEADER: Final = 5
+
+_header: Final[Callable[[bytes, int], tuple[int, int]]] = Struct("!BI").unpack_from
+
+
+def _table(default: int, entries: dict[int, int]) -> tuple[int, ...]:
+    return tuple(entries.get(tag, default) for tag in range(256))
+
+
+FRONTEND_CAPS: Final = {
+    tags.QUERY: LARGE,
+    tags.PARSE: LARGE,
+    tags.BIND: LARGE,
+    tags.FUNCTION_CALL: LARGE,
+    tags.COPY_DATA: LARGE,
+    tags.DESCRIBE: SMALL,
+    tags.EXECUTE: SMALL,
+    tags.CLOSE: SMALL,
+    tags.SYNC: SMALL,
+    tags.FLUSH: SMALL,
+    tags.COPY_DONE: SMALL,
+    tags.COPY_FAIL: SMALL,
+    tags.TERMINATE: SMALL,
+}
+BACKEND_CAPS: Final = {
+    tags.DATA_ROW: LARGE,
+    tags.COPY_DATA: LARGE,
+    tags.ROW_DESCRIPTION: LARGE,
+    tags.ERROR_RESPONSE: LARGE,
+    tags.NOTICE_RESPONSE: LARGE,
+    tags.FUNCTION_CALL_RESPONSE: LARGE,
+    tags.PARAMETER_DESCRIPTION: LARGE,
+    tags.COPY_IN_RESPONSE: REPORT,
+    tags.COPY_OUT_RESPONSE: REPORT,
+    tags.NOTIFICATION_RESPONSE: REPORT,
+    tags.PARAMETER_STATUS: REPORT,
+    tags.COMMAND_COMPLETE: SMALL,
+    tags.READY_FOR_QUERY: 5,
+    tags.COPY_DONE: EMPTY,
+    tags.PARSE_COMPLETE: EMPTY,
+    tags.BIND_COMPLETE: EMPTY,
+    tags.CLOSE_COMPLETE: EMPTY,
+    tags.NO_DATA: EMPTY,
+    tags.EMPTY_QUERY_RESPONSE: EMPTY,
+    tags.PORTAL_SUSPENDED: EMPTY,
+}
+
+
+def frontend_caps(max_packet_size: int = LARGE) -> tuple[int, ...]:
+    """Largest length field accepted from a logged-in client, by tag; 0 for a tag it may not send.
+
+    `max_packet_size` (bytes, PgBouncer's setting) lowers the caps of the messages PostgreSQL itself lets be large.
+    """
+    return _table(0, {tag: min(cap, max(max_packet_size, SMALL)) for tag, cap in FRONTEND_CAPS.items()})
+
+
+BACKEND: Final = _table(0, BACKEND_CAPS)
+
+FRONTEND_LOOK: Final = _table(0, {tags.TERMINATE: WHOLE, tags.FLUSH: WHOLE, tags.SYNC: WHOLE})
+"""What is looked at while the client has a server: tags, and the short messages whole."""
+FRONTEND_LOOK_IDLE: Final = _table(
+    WHOLE,
+    {
+        tags.QUERY: BORROW_HEAD,
+        tags.PARSE: BORROW_HEAD,
+        tags.BIND: BORROW_HEAD,
+        tags.FUNCTION_CALL: BORROW_HEAD,
+        tags.COPY_DATA: 0,
+    },
+)
+"""What is looked at while the client has no server: nothing is reported that would hold a server for half a message."""
+FRONTEND_LOOK_COPY: Final = _table(
+    0, {tags.TERMINATE: WHOLE, tags.FLUSH: WHOLE, tags.SYNC: WHOLE, tags.COPY_DATA: RUN}
+)
+"""As FRONTEND_LOOK, while the server takes COPY data."""
+BACKEND_LOOK: Final = _table(
+    0,
+    {
+        tags.DATA_ROW: RUN,
+        tags.COPY_DATA: RUN,
+        tags.COPY_DONE: RUN,
+        tags.ERROR_RESPONSE: ERROR_HEAD,
+        tags.COMMAND_COMPLETE: COMMAND_HEAD,
+        tags.PARAMETER_STATUS: WHOLE,
+        tags.NOTIFICATION_RESPONSE: WHOLE,
+        tags.READY_FOR_QUERY: WHOLE,
+    },
+)
+
+
+class Framer:
+    """One direction of one connection after login.
+
+    After `feed`, `buffer[:end]` may be forwarded; its first `lead` bytes belong to a message reported earlier.
+    `look` may be replaced between two calls.
+    """
+
+    __slots__ = ("_caps", "_held", "_rest", "buffer", "end", "lead", "look")
+
+    def __init__(self, look: tuple[int, ...], caps: tuple[int, ...]) -> None:
+        self.look = look
+        self._caps = caps
+        self._held = b""
+        self._rest = 0
+        self.buffer = b""
+        self.end = 0
+        self.lead = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether the stream stands between two messages: nothing held back, nothing still streaming."""
+        return not self._rest and not self._held
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the rest of a message that has been forwarded in part is still to come."""
+        return self._rest > 0
+
+    def feed(self, data: bytes) -> list[tuple[int, int, int]]:
+        """Take received bytes; return the messages to look at as (tag, start, stop) offsets into `buffer`.
+
+        `stop` lies behind `end` when the rest of the message is still to come. Raises ProtocolError for a tag
+        that may not be sent and for a length that is impossible or over its cap; the framer is unusable then.
+        """
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        self.buffer = data
+        size = len(data)
+        pos = self._rest
+        found: list[tuple[int, int, int]] = []
+        if pos > size:
+            self._rest = pos - size
+            self.lead = self.end = size
+            return found
+        self.lead = pos
+        look = self.look
+        caps = self._caps
+        # Results of thousands of rows pass through this loop: locals only, and no call but the one to unpack.
+        while pos + HEADER <= size:
+            tag, length = _header(data, pos)
+            if length < 4 or length > caps[tag]:
+                raise reject(data[pos : pos + 8], tag, length, caps[tag])
+            stop = pos + 1 + length
+            want = look[tag]
+            if want != RUN:
+                if stop > size and pos + HEADER + want > size:
+                    break
+                found.append((tag, pos, stop))
+            pos = stop
+        if pos >= size:
+            self._rest = pos - size
+            self.end = size
+        else:
+            self._rest = 0
+            self._held = data[pos:]
+            self.end = pos
+        return found
+
+
+def reject(
+    head: bytes, tag: int, length: int, cap: int
+) -> MalformedMessage | MessageTooLarge | UnexpectedMessage:
+    """The error for a header that cannot be accepted; `cap` 0 means that the tag itself may not come."""
+    if not cap:
+        return UnexpectedMessage(f"unknown pkt: message type {tag}")
+    if length < 4 or cap < SMALL:
+        return MalformedMessage(f"bad packet header: '{head.hex()}'")
+    return MessageTooLarge(f"message of type {tag} too large: {length} bytes, limit {cap}")
+
+
+class Collector:
+    """Cut a stream into whole messages, for logins and for the console, where speed does not matter.
+
+    `caps` gives the largest length field by tag, 0 for a tag that may not come.
+    """
+
+    __slots__ = ("_buffer", "caps")
+
+    def __init__(self, caps: tuple[int, ...]) -> None:
+        self.caps = caps
+        self._buffer = bytearray()
+
+    @property
+    def size(self) -> int:
+        """Bytes that have not been taken yet."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        """Add received bytes."""
+        self._buffer += data
+
+    def next(self) -> tuple[int, bytes] | None:
+        """Take the next message as (tag, body); None until one is whole. Raises ProtocolError as `Framer.feed`."""
+        buffer = self._buffer
+        if len(buffer) < HEADER:
+            if buffer and not self.caps[buffer[0]]:
+                raise reject(bytes(buffer), buffer[0], 4, 0)
+            return None
+        tag = buffer[0]
+        length = int.from_bytes(buffer[1:5], "big")
+        if length < 4 or length > self.caps[tag]:
+            raise reject(bytes(buffer[:8]), tag, length, self.caps[tag])
+        if len(buffer) < length + 1:
+            return None
+        body = bytes(buffer[HEADER : length + 1])
+        del buffer[: length + 1]
+        return tag, body
+
+    def rest(self) -> bytes:
+        """Take everything that has not been cut yet."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
+
+# A password, or a SASL message, is the only thing a client says while it logs in: PostgreSQL allows 64 KiB
+# (PG_MAX_AUTH_TOKEN_LENGTH).
+LOGIN_CAPS: Final = _table(0, {tags.PASSWORD: 65_535})
+CONSOLE_CAPS: Final = _table(0, {tag: min(cap, REPORT) for tag, cap in FRONTEND_CAPS.items()})
+"""Caps on the admin console, which collects what it is sent."""
+SERVER_LOGIN_CAPS: Final = _table(
+    0,
+    {
+        tags.AUTHENTICATION: 65_535,
+        tags.BACKEND_KEY_DATA: 4 + 4 + 256,
+        tags.ERROR_RESPONSE: REPORT,
+        tags.NOTICE_RESPONSE: REPORT,
+        tags.NEGOTIATE_PROTOCOL_VERSION: 65_535,
+        tags.PARAMETER_STATUS: REPORT,
+        tags.READY_FOR_QUERY: 5,
+    },
+)

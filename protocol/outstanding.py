@@ -1,0 +1,196 @@
+"""Requests a server still owes a reply to, and whose reply that is: forward it, skip it, or make one up.
+
+Laws of this file:
+- Every message that PostgreSQL answers is pushed here before it is written, in the order in which it is written.
+- A reply pops what it completes (`COMPLETES`); a reply that the request at the head cannot have is a fault of the
+  stream, never a guess.
+- What PostgreSQL throws away unanswered (the group behind an error, Syncs while it takes COPY data) is not owed.
+"""
+
+from collections import deque
+from typing import Final
+
+from protocol import tags
+from protocol.errors import UnexpectedMessage
+
+# An entry is the tag of the request; these bits say what becomes of its reply.
+FORWARD: Final = 0
+SKIP: Final = 0x100
+FAKE: Final = 0x200
+
+_TAG: Final = 0xFF
+
+MAX_OUTSTANDING: Final = 10_000
+"""Above this many requests the client is read no further until replies have come."""
+
+_FAKES: Final = {
+    tags.PARSE: bytes((tags.PARSE_COMPLETE, 0, 0, 0, 4)),
+    tags.CLOSE: bytes((tags.CLOSE_COMPLETE, 0, 0, 0, 4)),
+}
+
+
+def _completes() -> tuple[int, ...]:
+    pairs = {
+        tags.PARSE_COMPLETE: tags.PARSE,
+        tags.BIND_COMPLETE: tags.BIND,
+        tags.CLOSE_COMPLETE: tags.CLOSE,
+        tags.ROW_DESCRIPTION: tags.DESCRIBE,
+        tags.NO_DATA: tags.DESCRIBE,
+        tags.COMMAND_COMPLETE: tags.EXECUTE,
+        tags.EMPTY_QUERY_RESPONSE: tags.EXECUTE,
+        tags.PORTAL_SUSPENDED: tags.EXECUTE,
+        tags.READY_FOR_QUERY: tags.SYNC,
+    }
+    return tuple(pairs.get(tag, 0) for tag in range(256))
+
+
+COMPLETES: Final = _completes()
+"""Reply tag -> tag of the request it completes; 0 for replies that complete nothing."""
+
+# What a simple Query may be answered with before its ReadyForQuery, and a FunctionCall.
+_WITHIN_QUERY: Final = frozenset(
+    (
+        tags.ROW_DESCRIPTION,
+        tags.COMMAND_COMPLETE,
+        tags.EMPTY_QUERY_RESPONSE,
+        tags.COPY_IN_RESPONSE,
+        tags.COPY_OUT_RESPONSE,
+    )
+)
+_COPY_START: Final = frozenset((tags.COPY_IN_RESPONSE, tags.COPY_OUT_RESPONSE))
+_COPY_END: Final = frozenset((tags.COPY_DONE, tags.COPY_FAIL))
+
+
+class Outstanding:
+    """What one server owes.
+
+    `skipping`: an extended message failed and its Sync has not been pushed, so PostgreSQL discards what it is sent.
+    `copying`: the server takes COPY data. `settled`: False once it can no longer be told how many ReadyForQuery
+    are to come; such a server must not be used again.
+    """
+
+    __slots__ = ("_ignored_syncs", "copying", "queue", "settled", "skipping")
+
+    def __init__(self) -> None:
+        self.queue: deque[int] = deque()
+        self.skipping = False
+        self.copying = False
+        self.settled = True
+        self._ignored_syncs = 0
+
+    def __repr__(self) -> str:
+        owed = " ".join(("", "skip:", "fake:")[entry >> 8] + chr(entry & _TAG) for entry in self.queue)
+        return f"<Outstanding [{owed}]{' copying' * self.copying}{' skipping' * self.skipping}>"
+
+    def push(self, request: int) -> None:
+        """Note a request about to be written: its tag, with SKIP or FAKE added where its reply is not the client's."""
+        if self.skipping:
+            if request & _TAG != tags.SYNC:
+                return
+            self.skipping = False
+        elif self.copying and request == tags.SYNC and not self._copy_ends():
+            self._ignored_syncs += 1
+            return
+        self.queue.append(request)
+
+    def reply(self, tag: int) -> int:
+        """Account for a reply; return FORWARD or SKIP. Fakes in front of it must have been taken by `fakes`.
+
+        Raises UnexpectedMessage for a reply that nobody is owed.
+        """
+        queue = self.queue
+        while queue:
+            head = queue[0]
+            request = head & _TAG
+            if request == COMPLETES[tag]:
+                queue.popleft()
+                if tag == tags.COMMAND_COMPLETE:
+                    self.copying = False
+                return head & SKIP
+            if request == tags.QUERY:
+                if tag == tags.READY_FOR_QUERY:
+                    queue.popleft()
+                    self.copying = False
+                    self._drop_copy_ends()
+                elif tag not in _WITHIN_QUERY:
+                    break
+                elif tag == tags.COPY_IN_RESPONSE:
+                    self._begin_copy_in()
+                elif tag == tags.COMMAND_COMPLETE:
+                    self.copying = False
+                return head & SKIP
+            if request == tags.EXECUTE and tag in _COPY_START:
+                if tag == tags.COPY_IN_RESPONSE:
+                    self._begin_copy_in()
+                return head & SKIP
+            if request == tags.FUNCTION_CALL and tag in (tags.FUNCTION_CALL_RESPONSE, tags.READY_FOR_QUERY):
+                if tag == tags.READY_FOR_QUERY:
+                    queue.popleft()
+                return head & SKIP
+            if request == tags.DESCRIBE and tag == tags.PARAMETER_DESCRIPTION:
+                return head & SKIP
+            if request not in _COPY_END:
+                break
+            self._drop_copy_ends()
+        raise UnexpectedMessage(f"server sent {chr(tag)!r} while {self!r} was owed")
+
+    def error(self) -> int:
+        """Account for an ErrorResponse; return FORWARD or SKIP. Raises UnexpectedMessage if nothing was owed."""
+        queue = self.queue
+        self._drop_copy_ends()
+        if not queue:
+            raise UnexpectedMessage("server sent an error while nothing was owed")
+        head = queue[0]
+        if self.copying:
+            self.copying = False
+            # Whether it had read those Syncs, or will answer them now, cannot be known.
+            self.settled = self.settled and not self._ignored_syncs
+            self._ignored_syncs = 0
+        if head & _TAG not in (tags.QUERY, tags.FUNCTION_CALL, tags.SYNC):
+            while queue and queue[0] & _TAG != tags.SYNC:
+                queue.popleft()
+            self.skipping = not queue
+        return head & SKIP
+
+    def fakes(self) -> bytes:
+        """Take the made-up replies that are due now: those in front of the first real one."""
+        queue = self.queue
+        out = b""
+        while queue and queue[0] & FAKE:
+            out += _FAKES[queue.popleft() & _TAG]
+        return out
+
+    def ends_in_ready(self) -> bool:
+        """Whether everything owed ends with a ReadyForQuery, so that the server can be waited for."""
+        return bool(
+            self.queue
+            and not self.copying
+            and self.settled
+            and self.queue[-1] & _TAG in (tags.SYNC, tags.QUERY, tags.FUNCTION_CALL)
+        )
+
+    def can_flush(self) -> bool:
+        """Whether a Flush would make PostgreSQL send anything: not behind a Sync or Query, which flush by themselves."""
+        return bool(self.queue) and self.queue[-1] & _TAG not in (tags.SYNC, tags.QUERY, tags.FUNCTION_CALL)
+
+    def may_copy(self) -> bool:
+        """Whether COPY data sent now may be wanted: the server takes it, or a request that may ask for it is owed."""
+        return self.copying or tags.QUERY in self.queue or tags.EXECUTE in self.queue
+
+    def _drop_copy_ends(self) -> None:
+        """PostgreSQL answers no CopyDone or CopyFail by itself; outside of COPY it ignores them."""
+        queue = self.queue
+        while queue and queue[0] & _TAG in _COPY_END:
+            queue.popleft()
+
+    def _copy_ends(self) -> bool:
+        return any(entry & _TAG in _COPY_END for entry in self.queue)
+
+    def _begin_copy_in(self) -> None:
+        """The server has entered copy-in: until CopyDone or CopyFail it reads Syncs and ignores them."""
+        self.copying = True
+        self._ignored_syncs = 0
+        queue = self.queue
+        while len(queue) > 1 and queue[1] == tags.SYNC:
+            del queue[1]
+            self._ignored_syncs += 1

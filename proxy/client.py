@@ -1,0 +1,450 @@
+"""One client: its startup packet, its login, its welcome; then its session has its bytes.
+
+Laws of this file:
+- Everything up to the welcome is one coroutine that ends before the first query; an idle client has no task.
+- Before the first valid startup packet nothing is said to a client that talks nonsense; after it, one FATAL.
+- `finish` is the one way out that we choose, `lost` the one that we are told of; both end in `_leave`, once.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Final, Protocol
+
+from protocol import sqlstate, tags
+from protocol.authentication import AuthenticationOk
+from protocol.backend import BackendKeyData, NegotiateProtocolVersion, ParameterStatus, ReadyForQuery
+from protocol.errors import ProtocolError
+from protocol.framer import LOGIN_CAPS, Collector
+from protocol.login import AuthMethod, LoginFailed, LoginResult, client_login, parse_secret
+from protocol.report import NoticeResponse
+from protocol.startup import (
+    CancelRequest,
+    Packet,
+    SSLRequest,
+    Startup,
+    packet_length,
+    parse_startup,
+)
+from proxy.cancel import LONG, SHORT
+from proxy.connection import Connection, ConnectionLost
+from proxy.errors import (
+    LoginRefused,
+    PoolerError,
+    ShuttingDown,
+    TimedOut,
+    TooManyClients,
+    error_response,
+)
+from proxy.log import prefix, printable
+from proxy.names import ADMIN_DATABASES, from_wire, to_wire
+from proxy.pool.parameters import clean_application_name
+from proxy.reasons import ClientClosed
+from proxy.session import Session
+from proxy.sockets import tune
+from proxy.visit import Visit
+from proxy.wishes import Wishes, read_wishes
+
+if TYPE_CHECKING:
+    from proxy.lobby import Lobby
+    from proxy.pool.database import Database, User
+    from proxy.pool.pool import Pool
+
+logger = logging.getLogger("howdah")
+
+NEWEST_VERSION: Final = tags.PROTOCOL_3_2
+WAITING_NOTICE: Final = "No server connection available in postgres backend, client being queued"
+NO_PASSWORD: Final = parse_secret(b"")
+"""Of a user whom the auth file names with an empty secret: trusted if anybody is, and let in by no password."""
+# A client that does not take its last message is not waited for longer than this (s).
+_LINGER: Final = 5.0
+
+
+class ConsoleSession(Protocol):
+    """The session of a client on the admin database, as its client sees it."""
+
+    def receive(self, data: bytes) -> None: ...
+    def lost(self) -> None: ...
+    def cancel(self) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+class Client:
+    """Of one connection from the listener. Times are nanoseconds."""
+
+    __slots__ = (
+        "_admitted",
+        "_login",
+        "_visited",
+        "cancel_pid",
+        "connected_at",
+        "connection",
+        "console",
+        "database",
+        "finished",
+        "id",
+        "is_cancel",
+        "lobby",
+        "peer",
+        "prefix",
+        "session",
+        "user",
+        "version",
+        "wishes",
+    )
+
+    def __init__(self, lobby: "Lobby") -> None:
+        self.lobby = lobby
+        self.id = lobby.next_id()
+        self.connection = Connection(self)
+        self.connected_at = lobby.clock()
+        self.session: Session | None = None
+        self.console: ConsoleSession | None = None
+        self.database: Database | None = None
+        self.user: User | None = None
+        self.wishes: Wishes | None = None
+        self.version: int = tags.PROTOCOL_3_0
+        self.cancel_pid = 0
+        self.finished = False
+        self.is_cancel = False
+        self.peer: tuple[str, int] = ("unix", 0)
+        self.prefix = prefix("C", self.id, None, None, "")
+        self._admitted = False
+        self._visited: Pool | None = None
+        self._login: asyncio.Task[None] | None = None
+
+    # What its connection tells it.
+
+    def connected(self) -> None:
+        """The listener has accepted it."""
+        self.peer = self.connection.peer()
+        self.prefix = prefix("C", self.id, None, None, self.address)
+        self.lobby.enter(self)
+        tune(self.connection.socket(), self.lobby.settings)
+        self._login = asyncio.get_running_loop().create_task(self._run_login())
+
+    def writing_paused(self) -> None:
+        """It takes what it is sent too slowly."""
+        if self.session is not None:
+            self.session.client_full()
+        elif self.console is not None:
+            self.console.pause_writing()
+
+    def writing_resumed(self) -> None:
+        """It has taken most of what it was sent."""
+        if self.session is not None:
+            self.session.client_drained()
+        elif self.console is not None:
+            self.console.resume_writing()
+
+    def failed(self, error: Exception) -> None:
+        """What it sent cannot be understood, or we failed over it."""
+        if isinstance(error, ProtocolError):
+            self.finish(error, ClientClosed.PROTOCOL)
+        else:
+            self.finish(PoolerError("internal error", sqlstate.INTERNAL_ERROR), ClientClosed.INTERNAL)
+
+    def lost(self) -> None:
+        """The connection is closed."""
+        self._leave(ClientClosed.CLIENT_LOST)
+        if self._login is not None:
+            self._login.cancel()
+
+    # The end.
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return f"{self.peer[0]}:{self.peer[1]}" if self.peer[1] else self.peer[0]
+
+    def finish(self, error: PoolerError | ProtocolError | None, reason: ClientClosed) -> None:
+        """Tell the client, if there is anything to tell, and close."""
+        if self.finished or self.connection.closed:
+            return
+        self.finished = True
+        if error is not None:
+            self.connection.write(error_response(error))
+            self.lobby.count_error(self, error)
+        self._leave(reason, str(error) if error is not None else None)
+        self._close()
+
+    def _close(self) -> None:
+        connection = self.connection
+        connection.receiver = _deaf
+        if connection.unsent():
+            asyncio.get_running_loop().call_later(_LINGER, connection.transport.abort)
+        connection.transport.close()
+
+    def _leave(self, reason: ClientClosed, text: str | None = None) -> None:
+        """Give back all that it holds."""
+        if not self.lobby.leave(self, reason, text or reason.value):
+            return
+        now = self.lobby.clock()
+        if self.cancel_pid:
+            self.lobby.cancel_keys.remove(self.cancel_pid)
+        if self.session is not None:
+            self.session.pool.sessions.pop(self.session, None)
+            self.session.close(now)
+        if self.console is not None:
+            self.console.lost()
+        if self._admitted and self.database is not None and self.user is not None:
+            self.lobby.manager.dismiss(self.database, self.user)
+
+    def notify_waiting(self) -> None:
+        """Say that it waits for a server (query_wait_notify)."""
+        self.connection.write(NoticeResponse.make("NOTICE", "00000", WAITING_NOTICE).encode())
+
+    def cancel_requested(self) -> "asyncio.Future[None] | None":
+        """A cancel request with its key came; ready when it has been dealt with."""
+        if self.console is not None:
+            self.console.cancel()
+        session = self.session
+        if session is None:
+            return None
+        session.cancel(self.lobby.clock())
+        return session.server.cancel_done() if session.server is not None else None
+
+    # Logging in.
+
+    async def _run_login(self) -> None:
+        timeout = self.lobby.settings.client_login_timeout
+        try:
+            async with asyncio.timeout(timeout or None):
+                await self._log_in()
+        except TimeoutError:
+            down = self._visited is not None
+            text = "client_login_timeout (server down)" if down else "client_login_timeout"
+            self.finish(TimedOut(text), ClientClosed.TIMEOUT)
+        except ConnectionLost:
+            pass
+        except LoginFailed as error:
+            self.lobby.count_login_failure(self)
+            self._log_refusal(error.message)
+            self.finish(LoginRefused(error.message, error.sqlstate), ClientClosed.LOGIN_FAILED)
+        except PoolerError as error:
+            self._log_refusal(error.message)
+            self.finish(error, ClientClosed.LOGIN_FAILED)
+        except ProtocolError as error:
+            self.finish(error, ClientClosed.PROTOCOL)
+        except Exception as error:
+            logger.error("%sinternal error during login", self.prefix, exc_info=error)
+            self.failed(error)
+        finally:
+            self._login = None
+
+    def _log_refusal(self, text: str) -> None:
+        wishes = self.wishes
+        if wishes is not None:
+            database, user = printable(wishes.database), printable(wishes.user)
+            logger.info("%slogin failed: db=%s user=%s: %s", self.prefix, database, user, printable(text))
+
+    async def _log_in(self) -> None:
+        collector = Collector(LOGIN_CAPS)
+        packet = await self._first_packet(collector)
+        if packet is None:
+            self.finish(None, ClientClosed.PROTOCOL)
+            return
+        if isinstance(packet, CancelRequest):
+            await self._forward_cancel(packet)
+            return
+        self.connection.collect(collector)
+        self._negotiate(packet)
+        wishes = self.wishes = read_wishes(packet, self.lobby.settings, self.lobby.manager.tracked)
+        self.prefix = prefix("C", self.id, to_wire(wishes.database), to_wire(wishes.user), self.address)
+        if self.version != packet.version or wishes.extensions:
+            self.connection.write(NegotiateProtocolVersion(self.version, list(wishes.extensions)).encode())
+        console = wishes.database in ADMIN_DATABASES
+        if not console:
+            self._check_room()
+        result = await self._authenticate(wishes, collector, console)
+        if self.lobby.settings.log_connections:
+            database, user = printable(wishes.database), printable(wishes.user)
+            logger.info("%slogin attempt: db=%s user=%s tls=no replication=no", self.prefix, database, user)
+        if console:
+            self._open_console(wishes, result, collector)
+        else:
+            await self._open_session(wishes, result, collector)
+
+    async def _first_packet(self, collector: Collector) -> Startup | CancelRequest | None:
+        """The packet that says what the client wants; None if what came is no startup packet at all."""
+        buffer = bytearray()
+        asked: set[type[Packet]] = set()
+        while True:
+            try:
+                while (length := packet_length(buffer)) is None or len(buffer) < length:
+                    await self.connection.received(buffer.extend)
+                packet = parse_startup(bytes(buffer[:length]))
+            except ProtocolError as error:
+                self._judge_nonsense(error, bytes(buffer[:8]))
+                return None
+            del buffer[:length]
+            if isinstance(packet, CancelRequest):
+                return packet
+            if isinstance(packet, Startup):
+                collector.feed(bytes(buffer))
+                return packet
+            if type(packet) in asked:
+                return None
+            asked.add(type(packet))
+            if buffer:
+                # Bytes that somebody put behind the request could pass for the client's own once TLS is on.
+                what = "SSL" if isinstance(packet, SSLRequest) else "GSSAPI encryption"
+                raise ProtocolError(f"received unencrypted data after {what} request")
+            self.connection.write(b"N")
+
+    def _judge_nonsense(self, error: ProtocolError, head: bytes) -> None:
+        if len(head) == 8 and head[4:6] == b"\0\3":
+            raise error
+        logger.info("%sclosing: %s: '%s'", self.prefix, error.message, head.hex())
+
+    def _negotiate(self, startup: Startup) -> None:
+        if startup.major != 3:
+            if startup.major == 2:
+                raise PoolerError("old V2 protocol not supported", sqlstate.FEATURE_NOT_SUPPORTED)
+            version = f"{startup.major}.{startup.minor}"
+            raise PoolerError(
+                f"unsupported frontend protocol {version}: server supports 3.0 to 3.2",
+                sqlstate.FEATURE_NOT_SUPPORTED,
+            )
+        self.version = min(startup.version, NEWEST_VERSION)
+
+    async def _forward_cancel(self, request: CancelRequest) -> None:
+        """Pass a cancel request on; whatever comes of it, the client sees the connection close and no byte."""
+        self.is_cancel = True
+        self.lobby.cancel_requests += 1
+        target = self.lobby.cancel_keys.find(request.pid, request.secret)
+        if target is None:
+            logger.info("%sfailed cancel request", self.prefix)
+        elif (dealt_with := target.cancel_requested()) is not None:
+            await dealt_with
+        self.finish(None, ClientClosed.CANCEL)
+
+    def _check_room(self) -> None:
+        lobby = self.lobby
+        if lobby.shutting_down:
+            raise ShuttingDown("pooler is shutting down")
+        if lobby.ordinary_clients() > lobby.settings.max_client_conn:
+            raise TooManyClients("no more connections allowed (max_client_conn)")
+
+    async def _authenticate(self, wishes: Wishes, collector: Collector, console: bool) -> LoginResult:
+        settings = self.lobby.settings
+        if console and self._is_our_own_user(wishes.user):
+            return LoginResult()
+        secrets = [parse_secret(secret.reveal()) for secret in settings.credentials.get(wishes.user, ())]
+        if not secrets and wishes.user in settings.credentials:
+            secrets.append(NO_PASSWORD)
+        conversation = client_login(
+            AuthMethod(settings.auth_type.value),
+            to_wire(wishes.user),
+            secrets,
+            mock_key=self.lobby.mock_key,
+            iterations=settings.scram_iterations,
+        )
+        return await self.connection.converse(conversation, collector, self.lobby.deriver.derive)
+
+    def _is_our_own_user(self, user: str) -> bool:
+        """PgBouncer's back door: the system user we run as, on the unix socket, as user `pgbouncer`."""
+        sock = self.connection.socket()
+        if user != "pgbouncer" or sock is None or sock.family != socket.AF_UNIX:
+            return False
+        if not hasattr(socket, "SO_PEERCRED"):
+            return False
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return bool(struct.unpack("3i", credentials)[1] == os.getuid())
+
+    # The two kinds of welcome.
+
+    def _open_console(self, wishes: Wishes, result: LoginResult, collector: Collector) -> None:
+        own = result.secret is None and self._is_our_own_user(wishes.user)
+        self.console, greeting = self.lobby.open_console(self, wishes.user, own)
+        self._welcome(result, greeting)
+        console = self.console
+        self.connection.receiver = lambda data, now: console.receive(data)
+        if rest := collector.rest():
+            console.receive(rest)
+
+    async def _open_session(self, wishes: Wishes, result: LoginResult, collector: Collector) -> None:
+        lobby = self.lobby
+        now = lobby.clock()
+        manager = lobby.manager
+        database = manager.database(wishes.database, now)
+        user = manager.user(wishes.user)
+        manager.admit(database, user)
+        self.database, self.user, self._admitted = database, user, True
+        pool = manager.pool(database, wishes.user)
+        if result.keys is not None and not pool.forced_user:
+            pool.credential = result.keys
+        wishes = self._with_host(wishes)
+        await self._learn(pool, wishes)
+        assert pool.greeting is not None
+        tracked = pool.tracked
+        canonical = {name: tracked.canonical(name, value) or value for name, value in wishes.tracked.items()}
+        greeting = dict(pool.greeting)
+        values = tracked.overlay(tracked.overlay(tracked.unknown, greeting), canonical)
+        session = Session(
+            self, self.connection, pool, lobby.frontend_caps, values, wishes.applied, wishes.boot()
+        )
+        session.idle_since = lobby.clock()
+        self.session = session
+        pool.sessions[session] = session
+        pool.stats.client_login_count += 1
+        for name, value in zip(tracked.names, values, strict=True):
+            if value is not None:
+                greeting[name] = value
+        self._welcome(result, greeting)
+        self.connection.receiver = session.from_client
+        if rest := collector.rest():
+            self.connection.data_received(rest)
+
+    def _with_host(self, wishes: Wishes) -> Wishes:
+        """PgBouncer's application_name_add_host."""
+        if not self.lobby.settings.application_name_add_host:
+            return wishes
+        name = wishes.tracked.get(b"application_name", b"app")
+        full = clean_application_name(name + b" - " + self.address.encode())
+        return Wishes(
+            wishes.user, wishes.database, {**wishes.tracked, b"application_name": full}, wishes.applied
+        )
+
+    async def _learn(self, pool: "Pool", wishes: Wishes) -> None:
+        """Have a server looked at, if it must be, for the greeting and for the settings asked for."""
+        known = all(pool.tracked.canonical(name, value) is not None for name, value in wishes.settings())
+        while pool.greeting is None or not known:
+            self._visited = pool
+            await Visit(self.id, pool).make(wishes, self.lobby.clock())
+            known = True
+        self._visited = None
+
+    def _welcome(self, result: LoginResult, greeting: dict[bytes, bytes]) -> None:
+        long_key = self.version >= tags.PROTOCOL_3_2
+        self.cancel_pid, secret = self.lobby.cancel_keys.add(self, LONG if long_key else SHORT)
+        parts = [result.reply, AuthenticationOk().encode()]
+        parts += [ParameterStatus(name, value).encode() for name, value in greeting.items()]
+        parts += [BackendKeyData(self.cancel_pid, secret).encode(), ReadyForQuery(tags.STATUS_IDLE).encode()]
+        self.connection.write(b"".join(parts))
+
+    @property
+    def in_login(self) -> bool:
+        """Whether it has not been welcomed yet."""
+        return self.session is None and self.console is None
+
+    @property
+    def waits_for_login(self) -> bool:
+        """Whether its login waits for a server."""
+        return self._visited is not None and self.session is None
+
+    @property
+    def application_name(self) -> str:
+        """What the session calls itself at the moment."""
+        session = self.session
+        if session is None:
+            return ""
+        at = session.pool.tracked.index(b"application_name")
+        return from_wire(session.values[at] or b"")
+
+
+def _deaf(data: bytes, now: int) -> None:
+    """Receiver of a client that has been told to go."""

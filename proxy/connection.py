@@ -1,0 +1,258 @@
+"""The asyncio shell of a client or a server connection: its transport, its flow control, its conversations.
+
+Laws of this file:
+- Received bytes go to `receiver(data, now)`, whoever that is at the moment; nothing is parsed here.
+- `write` and `writelines` are the transport's own methods, so that the hot path makes no extra call; a layer in
+  between (TLS) would put its own in their place.
+- Whatever an owner's callback raises ends this connection and no other.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from time import perf_counter_ns
+from typing import Final, Protocol, TypeVar, cast
+
+from protocol.errors import ProtocolError
+from protocol.framer import Collector
+from protocol.login import Conversation, Derive
+
+logger = logging.getLogger("howdah")
+
+WRITE_HIGH: Final = 64 * 1024
+"""Unsent bytes on a connection from which its other side is read no further."""
+WRITE_LOW: Final = 16 * 1024
+
+Receiver = Callable[[bytes, int], None]
+T = TypeVar("T")
+
+
+class Owner(Protocol):
+    """Who a connection belongs to."""
+
+    def connected(self) -> None:
+        """The transport is there."""
+        ...
+
+    def writing_paused(self) -> None:
+        """More than WRITE_HIGH bytes are unsent."""
+        ...
+
+    def writing_resumed(self) -> None:
+        """Fewer than WRITE_LOW bytes are unsent."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """A receiver raised: ProtocolError if the other side is to blame."""
+        ...
+
+    def lost(self) -> None:
+        """The connection is closed; called once."""
+        ...
+
+
+class ConnectionLost(Exception):
+    """The other side closed in the middle of a conversation."""
+
+
+class Connection(asyncio.Protocol):
+    """One socket. `paused_since` is when writing was paused (ns), 0 while it is not."""
+
+    __slots__ = (
+        "_early",
+        "_reading",
+        "_waiter",
+        "closed",
+        "made",
+        "owner",
+        "paused_since",
+        "receiver",
+        "transport",
+        "write",
+        "writelines",
+    )
+
+    transport: asyncio.Transport
+    write: Callable[[bytes | memoryview], None]
+    writelines: Callable[[Iterable[bytes | memoryview]], None]
+    receiver: Receiver
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.receiver = self._keep
+        self._early = b""
+        self.paused_since = 0
+        self.closed = False
+        self.made = False
+        self._reading = True
+        self._waiter: asyncio.Future[None] | None = None
+
+    # Called by the loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport and take its methods."""
+        self.made = True
+        # Not every loop's transports are subclasses of asyncio's; their methods are the same.
+        transport = cast(asyncio.Transport, transport)
+        self.transport = transport
+        self.write = transport.write
+        self.writelines = transport.writelines
+        transport.set_write_buffer_limits(high=WRITE_HIGH, low=WRITE_LOW)
+        self.owner.connected()
+
+    def data_received(self, data: bytes) -> None:
+        """Pass received bytes on."""
+        try:
+            self.receiver(data, perf_counter_ns())
+        except Exception as error:
+            self._failed(error)
+
+    def pause_writing(self) -> None:
+        """The transport holds more than WRITE_HIGH bytes."""
+        self.paused_since = perf_counter_ns()
+        self.owner.writing_paused()
+
+    def resume_writing(self) -> None:
+        """The transport has sent most of what it held."""
+        self.paused_since = 0
+        self.owner.writing_resumed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed, by whomever."""
+        self.closed = True
+        self._wake()
+        try:
+            self.owner.lost()
+        except Exception:
+            logger.exception("closing a connection failed")
+
+    # Used by owners.
+
+    def pause_reading(self) -> None:
+        """Read no further until `resume_reading`."""
+        if self._reading and not self.closed:
+            self._reading = False
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if not self._reading and not self.closed:
+            self._reading = True
+            self.transport.resume_reading()
+
+    def end(self) -> None:
+        """Send what is unsent, then end of file; what the other side still sends is received."""
+        if not self.closed and not self.transport.is_closing() and self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def unsent(self) -> int:
+        """Bytes given to `write` that the kernel has not taken yet."""
+        return self.transport.get_write_buffer_size()
+
+    def peer(self) -> tuple[str, int]:
+        """Address and port of the other side; ("unix", 0) on a unix socket."""
+        return _address(self.transport.get_extra_info("peername"))
+
+    def local(self) -> tuple[str, int]:
+        """Our own address and port of this connection."""
+        return _address(self.transport.get_extra_info("sockname"))
+
+    def socket(self) -> socket.socket | None:
+        """The socket underneath, for its options."""
+        found: socket.socket | None = self.transport.get_extra_info("socket")
+        return found
+
+    # Conversations: logins, where speed does not matter.
+
+    async def read_message(self, collector: Collector) -> tuple[int, bytes]:
+        """The next whole message. Raises ConnectionLost, ProtocolError.
+
+        Received bytes go into the collector; afterwards too, until `receiver` is set anew.
+        """
+        while (message := collector.next()) is None:
+            await self.received(collector.feed)
+        self.collect(collector)
+        return message
+
+    def collect(self, collector: Collector) -> None:
+        """Keep what comes while nobody reads, up to WRITE_HIGH bytes."""
+
+        def receive(data: bytes, now: int) -> None:
+            collector.feed(data)
+            if collector.size > WRITE_HIGH:
+                self.pause_reading()
+
+        self.receiver = receive
+
+    async def received(self, feed: Callable[[bytes], None]) -> None:
+        """Wait until something was received and given to `feed`. Raises ConnectionLost."""
+        if self._early:
+            early, self._early = self._early, b""
+            feed(early)
+            return
+        if self.closed:
+            raise ConnectionLost
+
+        def receive(data: bytes, now: int) -> None:
+            feed(data)
+            self._wake()
+
+        self.receiver = receive
+        self._waiter = asyncio.get_running_loop().create_future()
+        self.resume_reading()
+        await self._waiter
+        if self.closed:
+            raise ConnectionLost
+
+    async def until_lost(self) -> None:
+        """Return when the connection is closed; what comes until then goes to `receiver`."""
+        while not self.closed:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    async def converse(
+        self,
+        conversation: Conversation[T],
+        collector: Collector,
+        derive: Callable[[Derive], Awaitable[bytes]],
+    ) -> T:
+        """Drive a login to its end and return its result.
+
+        The conversation yields bytes to send, or a key to derive, and is sent the next message, or the key.
+        """
+        try:
+            step = next(conversation)
+            while True:
+                if isinstance(step, Derive):
+                    step = conversation.send(await derive(step))
+                    continue
+                if step:
+                    self.write(step)
+                step = conversation.send(await self.read_message(collector))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, ProtocolError):
+            logger.error("internal error on a connection", exc_info=error)
+        try:
+            self.owner.failed(error)
+        except Exception:
+            logger.exception("closing a connection after an error failed")
+            self.transport.abort()
+
+    def _keep(self, data: bytes, now: int) -> None:
+        """The other side may speak before its login has begun to listen."""
+        self._early += data
+
+
+def _address(name: object) -> tuple[str, int]:
+    if isinstance(name, tuple) and len(name) >= 2:
+        return str(name[0]), int(name[1])
+    return "unix", 0

@@ -1,0 +1,288 @@
+"""Opening servers: dial, log in, run connect_query; and telling a failure of the host from a refusal.
+
+A host that cannot be reached, or is not ready, is probed again soon while clients wait. A login that PostgreSQL
+refuses on principle is not repeated before server_login_retry, and waiting clients get PostgreSQL's own words.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from protocol import sqlstate, tags
+from protocol.errors import ProtocolError
+from protocol.framer import SERVER_LOGIN_CAPS, Collector
+from protocol.login import (
+    Greeting,
+    LoginImpossible,
+    PlainSecret,
+    ScramKeys,
+    Secret,
+    ServerRefused,
+    parse_secret,
+    server_login,
+)
+from protocol.startup import encode_startup
+from proxy import errors
+from proxy.connection import Connection, ConnectionLost
+from proxy.derive import Deriver
+from proxy.names import to_wire
+from proxy.pool.interfaces import Host
+from proxy.pool.parameters import NOTHING_APPLIED, Applied
+from proxy.pool.pool import SECOND
+from proxy.reasons import ClientClosed, ServerClosed
+from proxy.resolver import Resolver
+from proxy.server import Server
+from proxy.sockets import tune
+
+if TYPE_CHECKING:
+    from proxy.pool.backoff import Random
+    from proxy.pool.pool import Pool
+
+logger = logging.getLogger("howdah")
+
+NOT_READY: Final = frozenset(
+    (
+        sqlstate.CANNOT_CONNECT_NOW,
+        sqlstate.CRASH_SHUTDOWN,
+        sqlstate.ADMIN_SHUTDOWN,
+        sqlstate.TOO_MANY_CONNECTIONS,
+        sqlstate.INSUFFICIENT_RESOURCES,
+        sqlstate.OUT_OF_MEMORY,
+    )
+)
+"""SQLSTATEs of a refused login that mean "not now": they pass by themselves."""
+
+LIFETIME_JITTER: Final = 0.05
+"""Share of server_lifetime by which a server may end earlier, so that those of one age do not end together."""
+
+CANCEL_SENDER = Callable[[Server, int], None]
+
+
+class Network(Protocol):
+    """What a server asks of the world around it."""
+
+    def clock(self) -> int:
+        """The time (ns)."""
+        ...
+
+    def send_cancel(self, server: Server, generation: int) -> None:
+        """Send a cancel request for what the server does; it hears `cancel_over`."""
+        ...
+
+    def count_server_closed(self, reason: ServerClosed) -> None:
+        """Count a closed server connection."""
+        ...
+
+    def gone(self) -> None:
+        """A server is gone: whoever waits for that may look."""
+        ...
+
+
+class Dialler:
+    """Opens servers, and is the `Network` of those it opened."""
+
+    def __init__(
+        self,
+        clock: Callable[[], int],
+        random: "Random",
+        resolver: Resolver,
+        deriver: Deriver,
+        gone: Callable[[], None],
+    ) -> None:
+        self.clock = clock
+        self.gone = gone
+        self.closed_servers: Counter[ServerClosed] = Counter()
+        self.send_cancel: CANCEL_SENDER = lambda server, generation: server.cancel_over(True, clock())
+        self._random = random
+        self._resolver = resolver
+        self._deriver = deriver
+        self._numbers = 0
+
+    def count_server_closed(self, reason: ServerClosed) -> None:
+        """Count a closed server connection."""
+        self.closed_servers[reason] += 1
+
+    def dial(self, pool: "Pool", host: Host, boot: Applied) -> Server:
+        """Begin to open a server for the pool."""
+        self._numbers += 1
+        server = Server(self._numbers, pool, host, boot, self)
+        server.opening = asyncio.get_running_loop().create_task(self._open(server))
+        return server
+
+    def wake(self, pool: "Pool", at: int) -> None:
+        """Call `pool.demand` at this time (ns)."""
+        delay = max(at - self.clock(), 0) / SECOND
+        asyncio.get_running_loop().call_later(delay, lambda: pool.demand(self.clock()))
+
+    async def connect(self, connection: Connection, host: Host) -> tuple[str, int]:
+        """Connect to the first address of a host that answers. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        if host.name.startswith(("/", "@")):
+            path = f"{host.name}/.s.PGSQL.{host.port}"
+            await loop.create_unix_connection(
+                lambda: connection, "\0" + path[1:] if path.startswith("@") else path
+            )
+            return "unix", host.port
+        failure: OSError = OSError(f"no address for {host.name}")
+        for address in await self._resolver.resolve(host.name):
+            try:
+                await loop.create_connection(lambda: connection, address, host.port)
+            except OSError as error:
+                failure = error
+                continue
+            return address, host.port
+        raise failure
+
+    async def connect_again(self, connection: Connection, server: Server) -> None:
+        """Connect to the very address a server is connected to: only that one knows its key."""
+        address, port = server.address
+        host = server.host if address == "unix" else Host(address, port)
+        await self.connect(connection, host)
+
+    async def _open(self, server: Server) -> None:
+        """Open a server to the end, good or bad."""
+        pool = server.pool
+        settings = pool.common
+        backoff = pool.hosts.backoff(server.host)
+        try:
+            async with asyncio.timeout(settings.server_connect_timeout or None):
+                server.address = await self.connect(server.connection, server.host)
+                tune(server.connection.socket(), settings)
+                greeting = await self._login(server)
+                await self._run_connect_query(server)
+        except ServerRefused as refused:
+            self._on_refusal(server, refused)
+        except (ProtocolError, LoginImpossible, errors.PoolerError) as error:
+            backoff.succeeded()
+            self._refuse(server, errors.ServerRefused(str(error), getattr(error, "sqlstate", None)))
+        except (OSError, ConnectionLost, TimeoutError) as error:
+            backoff.failed(self.clock(), _describe(error))
+            logger.warning("%scould not connect: %s", server.prefix, _describe(error))
+        except asyncio.CancelledError:
+            backoff.abandoned()
+            await self._finish_failed(server)
+            raise
+        else:
+            backoff.succeeded()
+            self._opened(server, greeting)
+            return
+        await self._finish_failed(server)
+
+    async def _login(self, server: Server) -> Greeting:
+        pool = server.pool
+        connection = server.connection
+        user = to_wire(pool.key.user)
+        parameters = {b"user": user, b"database": to_wire(pool.settings.dbname)}
+        parameters |= {
+            name.encode(): value.encode() for name, value in pool.settings.startup_parameters.items()
+        }
+        parameters |= dict(server.boot)
+        version = tags.PROTOCOL_3_2 if pool.common.server_protocol == "3.2" else tags.PROTOCOL_3_0
+        connection.write(encode_startup(parameters, version))
+        conversation = server_login(user, credential_of(pool), version=version)
+        return await connection.converse(conversation, Collector(SERVER_LOGIN_CAPS), self._deriver.derive)
+
+    async def _run_connect_query(self, server: Server) -> None:
+        """PgBouncer's connect_query: a failure is logged and otherwise ignored."""
+        server.status = tags.STATUS_IDLE
+        query = server.pool.settings.connect_query
+        if not query:
+            return
+        done: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+        def finished(_: Server, error: bytes | None, now: int) -> None:
+            done.set_result(error)
+
+        server.ask(query.encode(), finished, self.clock())
+        lost = asyncio.ensure_future(server.connection.until_lost())
+        await asyncio.wait((done, lost), return_when=asyncio.FIRST_COMPLETED)
+        lost.cancel()
+        if not done.done():
+            raise ConnectionLost
+        if done.result() is not None:
+            logger.warning("%sconnect_query failed", server.prefix)
+
+    def _opened(self, server: Server, greeting: Greeting) -> None:
+        pool = server.pool
+        now = self.clock()
+        server.opening = None
+        server.pid = greeting.pid
+        server.secret = greeting.secret
+        server.connected_at = now
+        lifetime = pool.settings.server_lifetime * (1 - LIFETIME_JITTER * self._random.random())
+        server.expires_at = now + int(lifetime * SECOND)
+        for name, value in greeting.parameters.items():
+            at = pool.tracked.index(name)
+            if at >= 0 and server.values[at] is None:
+                server.values = pool.tracked.with_value(server.values, at, value)
+        untracked = tuple((name, value) for name, value in server.boot if pool.tracked.index(name) < 0)
+        server.applied = pool.tracked.intern_applied(untracked)
+        if server.boot == NOTHING_APPLIED:
+            pool.greeting = greeting.parameters
+        server.become_idle()
+        logger.info("%snew connection to server", server.prefix)
+        if server.connection.closed:
+            server.lost()
+            return
+        pool.opened(server, now)
+
+    def _on_refusal(self, server: Server, refused: ServerRefused) -> None:
+        """PostgreSQL sent an error instead of a greeting."""
+        backoff = server.pool.hosts.backoff(server.host)
+        code = refused.error.sqlstate
+        text = refused.error.message
+        logger.warning("%sserver login failed: %s %s", server.prefix, code, text)
+        if code in NOT_READY:
+            backoff.failed(self.clock(), text)
+            return
+        backoff.succeeded()
+        self._refuse(server, errors.ServerRefused(text, code, refused.raw))
+
+    def _refuse(self, server: Server, error: errors.ServerRefused) -> None:
+        pool = server.pool
+        if server.boot:
+            # Somebody's own start-up parameters are at fault, not the pool's login.
+            for session in [one for one in pool.waiting if one.boot == server.boot]:
+                pool.leave(session)
+                session.refused(error, ClientClosed.SERVER_REFUSED)
+            return
+        pool.refuse_logins(error, self.clock() + int(pool.common.server_login_retry * SECOND))
+
+    async def _finish_failed(self, server: Server) -> None:
+        """Wait for PostgreSQL to close what could not be opened, for until then it counts."""
+        self.count_server_closed(server.close_reason or ServerClosed.LOGIN_FAILED)
+        connection = server.connection
+        if connection.made and not connection.closed:
+            connection.end()
+            try:
+                async with asyncio.timeout(server.pool.common.server_close_timeout or None):
+                    await connection.until_lost()
+            except TimeoutError:
+                connection.transport.abort()
+        server.closing = True
+        server.pool.gone(server, self.clock())
+        self.gone()
+
+
+def credential_of(pool: "Pool") -> Secret | ScramKeys | None:
+    """With what to log in: the configured password, else auth_file's, else the keys a client's own login showed."""
+    if pool.settings.password is not None:
+        return parse_secret(pool.settings.password.reveal())
+    learnt = pool.credential
+    secrets = [parse_secret(secret.reveal()) for secret in pool.common.credentials.get(pool.key.user, ())]
+    plain = next((secret for secret in secrets if isinstance(secret, PlainSecret)), None)
+    if plain is not None:
+        return plain
+    if isinstance(learnt, ScramKeys):
+        return learnt
+    return secrets[0] if secrets else None
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "connect timeout"
+    if isinstance(error, ConnectionLost):
+        return "server closed the connection during login"
+    return str(error) or type(error).__name__

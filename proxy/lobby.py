@@ -1,0 +1,108 @@
+"""What all clients of a worker share: the pools, the keys, the counts, the way to the console."""
+
+import hashlib
+import logging
+import platform
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from config.settings import Settings
+from protocol.errors import ProtocolError
+from protocol.framer import frontend_caps
+from proxy.cancel import CancelKeys
+from proxy.derive import Deriver
+from proxy.errors import PoolerError
+from proxy.log import printable
+from proxy.pool.manager import PoolManager
+from proxy.reasons import ClientClosed
+
+if TYPE_CHECKING:
+    from proxy.client import Client, ConsoleSession
+
+logger = logging.getLogger("howdah")
+
+OpenConsole = Callable[["Client", str, bool], tuple["ConsoleSession", dict[bytes, bytes]]]
+"""Makes the session of a client on the admin database, for a user; True for the system user we run as. Returns it
+with the parameters of its greeting; raises PoolerError for users who have no business there."""
+
+
+class Lobby:
+    """Every connection from a listener is in `clients`, from accept to close."""
+
+    def __init__(
+        self, manager: PoolManager, deriver: Deriver, open_console: OpenConsole, clock: Callable[[], int]
+    ) -> None:
+        self.manager = manager
+        self.deriver = deriver
+        self.open_console = open_console
+        self.clock = clock
+        self.cancel_keys = CancelKeys()
+        self.clients: dict[int, Client] = {}
+        self.shutting_down = False
+        self.cancel_requests = 0
+        self.closed_clients: Counter[ClientClosed] = Counter()
+        self.errors: Counter[tuple[str, str]] = Counter()
+        self.login_failures: Counter[str] = Counter()
+        self.on_leave: Callable[[], None] = lambda: None
+        self._number = 0
+        self.apply()
+
+    @property
+    def settings(self) -> Settings:
+        """The present settings."""
+        return self.manager.settings
+
+    def apply(self) -> None:
+        """The settings have changed: make anew what was made of them."""
+        self.frontend_caps = frontend_caps(self.settings.max_packet_size)
+        self.mock_key = _mock_key(self.settings)
+
+    def next_id(self) -> int:
+        """A number no other client has or had."""
+        self._number += 1
+        return self._number
+
+    def ordinary_clients(self) -> int:
+        """Clients that count for max_client_conn: all but the console's and those that only cancel."""
+        return sum(1 for client in self.clients.values() if client.console is None and not client.is_cancel)
+
+    def enter(self, client: "Client") -> None:
+        """A connection was accepted."""
+        self.clients[client.id] = client
+
+    def leave(self, client: "Client", reason: ClientClosed, text: str) -> bool:
+        """A connection is over; False if that was known already."""
+        if self.clients.pop(client.id, None) is None:
+            return False
+        self.closed_clients[reason] += 1
+        if client.wishes is not None and self.settings.log_disconnections:
+            age = (self.clock() - client.connected_at) // 1_000_000_000
+            logger.info("%sclosing because: %s (age=%ds)", client.prefix, printable(text), age)
+        self.on_leave()
+        return True
+
+    def count_error(self, client: "Client", error: PoolerError | ProtocolError) -> None:
+        """An error of ours was sent to a client."""
+        database = client.wishes.database if client.wishes is not None else ""
+        known = database if database in self.manager.databases else ""
+        self.errors[known, error.sqlstate[:2]] += 1
+        if self.settings.log_pooler_errors:
+            logger.warning("%spooler error: %s", client.prefix, printable(str(error)))
+
+    def count_login_failure(self, client: "Client") -> None:
+        """A client did not prove who it is."""
+        self.login_failures[self.settings.auth_type.value] += 1
+
+
+def _mock_key(settings: Settings) -> bytes:
+    """What salts for unknown users are made from: secret, and the same after a restart.
+
+    PostgreSQL keeps a nonce of its cluster for this (mock_authentication_nonce); we have what is in the auth file.
+    """
+    digest = hashlib.sha256(platform.node().encode())
+    for user, secrets in sorted(settings.credentials.items()):
+        digest.update(user.encode("utf-8", "surrogateescape"))
+        for secret in secrets:
+            digest.update(secret.reveal())
+    return digest.digest()

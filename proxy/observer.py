@@ -1,0 +1,367 @@
+"""Snapshots of the live objects: the only reader of them for SHOW and /metrics, and it changes nothing."""
+
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from uvloop._version import __version__ as uvloop_version
+
+from config import effective
+from config.databases import DatabaseSettings
+from config.types import EventLoop
+from proxy.dialler import Dialler
+from proxy.listener import Listener
+from proxy.lobby import Lobby
+from proxy.names import to_wire
+from proxy.pool import states
+from proxy.pool.pool import SECOND, Pool
+from proxy.resolver import Resolver
+from proxy.snapshot import (
+    BuildInfo,
+    ClientSnapshot,
+    ConfigRow,
+    Counts,
+    DatabaseSnapshot,
+    DnsHostSnapshot,
+    ListsSnapshot,
+    PeerPoolSnapshot,
+    PeerSnapshot,
+    PoolSnapshot,
+    ReasonCounts,
+    ServerSnapshot,
+    StateSnapshot,
+    StatsSnapshot,
+    UserSnapshot,
+    text,
+)
+from proxy.version import VERSION
+
+if TYPE_CHECKING:
+    from proxy.client import Client
+    from proxy.server import Server
+
+CONSOLE: Final = "pgbouncer"
+_MICROSECOND = 1000
+
+
+class Observer:
+    """`lag`: how late the last sweep was (s). Each method describes this moment."""
+
+    def __init__(
+        self,
+        lobby: Lobby,
+        dialler: Dialler,
+        resolver: Resolver,
+        listener: Listener,
+        clock: Callable[[], int],
+    ) -> None:
+        self._lobby = lobby
+        self._dialler = dialler
+        self._resolver = resolver
+        self._listener = listener
+        self._clock = clock
+        self._manager = lobby.manager
+        self.lag: float | None = None
+        self.draining = False
+        self.reloads: Counter[str] = Counter()
+
+    # SHOW POOLS.
+
+    def pools(self) -> Sequence[PoolSnapshot]:
+        """Every pool, that of the console too."""
+        now = self._clock()
+        cancels = self._cancels_by_pool()
+        consoles = sum(1 for client in self._lobby.clients.values() if client.console is not None)
+        own = PoolSnapshot(CONSOLE, CONSOLE, cl_active=consoles, pool_mode="statement")
+        return [*(self._pool(pool, now, cancels) for pool in self._manager.pools.values()), own]
+
+    def _pool(self, pool: Pool, now: int, cancels: Counter[Pool]) -> PoolSnapshot:
+        count = [len(servers) for servers in pool.servers]
+        oldest = next(iter(pool.waiting), None)
+        waiting = len(pool.waiting)
+        waiting_logged_in = sum(1 for session in pool.waiting if session in pool.sessions)
+        return PoolSnapshot(
+            _shown(pool.key.database),
+            _shown(pool.key.user),
+            cl_active=len(pool.sessions) - waiting_logged_in,
+            cl_waiting=waiting,
+            cl_active_cancel_req=cancels[pool],
+            sv_active=count[states.ACTIVE],
+            sv_active_cancel=cancels[pool],
+            sv_being_canceled=count[states.BEING_CANCELED],
+            sv_idle=count[states.IDLE],
+            sv_used=count[states.USED],
+            sv_tested=count[states.TESTED],
+            sv_login=count[states.LOGIN],
+            waited=(now - oldest.waiting_since) // _MICROSECOND if oldest is not None else 0,
+            pool_mode=pool.mode.value,
+            load_balance_hosts=_balance(pool.settings.hosts, pool.settings.load_balance_hosts.value),
+        )
+
+    def _cancels_by_pool(self) -> Counter[Pool]:
+        return Counter(server.pool for server in self._all_servers() if server.cancels)
+
+    def _all_servers(self) -> "Iterator[Server]":
+        for pool in self._manager.pools.values():
+            for servers in pool.servers:
+                yield from servers  # type: ignore[misc]
+
+    # SHOW CLIENTS and SERVERS.
+
+    def clients(self) -> Sequence[ClientSnapshot]:
+        """Every client, also those that log in, send a cancel or use the console."""
+        moment = _Moment(self._clock())
+        return [self._client(client, moment) for client in self._lobby.clients.values()]
+
+    def _client(self, client: "Client", moment: "_Moment") -> ClientSnapshot:
+        wishes = client.wishes
+        session = client.session
+        waited = 0
+        link = ""
+        state = "login"
+        request = client.connected_at
+        if client.is_cancel:
+            state = "active_cancel_req"
+        elif client.console is not None:
+            state = "active"
+        elif session is not None:
+            state = "active"
+            request = session.query_started or client.connected_at
+            if session in session.pool.waiting:
+                state = "waiting"
+                waited = moment.now - session.waiting_since
+                request = session.waiting_since
+            elif session.server is not None:
+                link = _ptr(session.server)
+                if not session.is_idle():
+                    waited = moment.now - session.query_started
+        elif client.waits_for_login:
+            state = "waiting"
+        local = client.connection.local()
+        return ClientSnapshot(
+            id=client.id,
+            state=state,
+            user=_shown(wishes.user) if wishes is not None else "(nouser)",
+            database=_shown(wishes.database) if wishes is not None else "(nodb)",
+            addr=client.peer[0],
+            port=client.peer[1],
+            local_addr=local[0],
+            local_port=local[1],
+            connect_time=moment.wall(client.connected_at),
+            request_time=moment.wall(request),
+            waited=waited // _MICROSECOND,
+            ptr=_ptr(client),
+            link=link,
+            remote_pid=0,
+            application_name=_shown(client.application_name),
+            pkt_avail=sum(piece[1] for piece in session.held or ()) if session is not None else 0,
+            send_avail=client.connection.unsent(),
+        )
+
+    def servers(self) -> Sequence[ServerSnapshot]:
+        """Every server, also those that log in or close."""
+        moment = _Moment(self._clock())
+        return [self._server(server, moment) for server in self._all_servers()]
+
+    def _server(self, server: "Server", moment: "_Moment") -> ServerSnapshot:
+        pool = server.pool
+        at = pool.tracked.index(b"application_name")
+        session = server.session
+        client = self._lobby.clients.get(session.id) if session is not None else None
+        local = server.connection.local() if server.connection.made else ("", 0)
+        swept = pool.sessions.get(session) if session is not None else None
+        return ServerSnapshot(
+            id=server.id,
+            state=states.SERVER_STATES[server.state],
+            user=_shown(pool.key.user),
+            database=_shown(pool.key.database),
+            addr=server.address[0],
+            port=server.address[1],
+            local_addr=local[0],
+            local_port=local[1],
+            connect_time=moment.wall(server.connected_at),
+            request_time=moment.wall(swept.query_started if swept is not None else server.released_at),
+            close_needed=int(server.close_needed is not None),
+            ptr=_ptr(server),
+            link=_ptr(client) if client is not None else "",
+            remote_pid=server.pid,
+            application_name=text(server.values[at] or b""),
+            send_avail=server.connection.unsent() if server.connection.made else 0,
+        )
+
+    # SHOW DATABASES, USERS, STATS.
+
+    def databases(self) -> Sequence[DatabaseSnapshot]:
+        """Every database, configured or made from `*`, and that of the console."""
+        listed = [self._database(name) for name in self._manager.databases]
+        port = self._manager.settings.listen_port
+        console = DatabaseSnapshot(
+            CONSOLE, CONSOLE, port=port, force_user=CONSOLE, pool_size=2, pool_mode="statement"
+        )
+        return [*listed, console]
+
+    def _database(self, name: str) -> DatabaseSnapshot:
+        settings = self._manager.settings
+        database = self._manager.databases[name]
+        entry: DatabaseSettings = database.settings
+        return DatabaseSnapshot(
+            name=_shown(name),
+            database=_shown(entry.dbname or name),
+            host=entry.host,
+            port=entry.port,
+            force_user=entry.user,
+            pool_size=_own(entry.pool_size, settings.default_pool_size),
+            min_pool_size=_own(entry.min_pool_size, settings.min_pool_size),
+            reserve_pool_size=_own(entry.reserve_pool_size, settings.reserve_pool_size),
+            server_lifetime=int(_own(entry.server_lifetime, settings.server_lifetime)),
+            pool_mode=entry.pool_mode.value if entry.pool_mode is not None else None,
+            load_balance_hosts=_balance(entry.hosts, entry.load_balance_hosts.value),
+            max_connections=effective.max_db_connections(settings, name),
+            current_connections=self._manager.ledger.of_database(name),
+            max_client_connections=effective.max_db_client_connections(settings, name),
+            current_client_connections=database.clients,
+            paused=int(database.paused),
+            disabled=int(database.disabled),
+        )
+
+    def users(self) -> Sequence[UserSnapshot]:
+        """Every user known by name."""
+        settings = self._manager.settings
+        names = {*settings.credentials, *settings.users, *self._manager.users}
+        return [self._user(name) for name in sorted(names)]
+
+    def _user(self, name: str) -> UserSnapshot:
+        settings = self._manager.settings
+        entry = effective.user_entry(settings, name)
+        known = self._manager.users.get(name)
+        return UserSnapshot(
+            name=_shown(name),
+            pool_size=entry.pool_size,
+            reserve_pool_size=entry.reserve_pool_size,
+            pool_mode=entry.pool_mode.value if entry.pool_mode is not None else None,
+            max_user_connections=effective.max_user_connections(settings, name),
+            current_connections=self._manager.ledger.of_user(name),
+            max_user_client_connections=effective.max_user_client_connections(settings, name),
+            current_client_connections=known.clients if known is not None else 0,
+        )
+
+    def stats(self) -> Sequence[StatsSnapshot]:
+        """One per database that has a pool."""
+        names = dict.fromkeys(key.database for key in self._manager.pools)
+        period = self._manager.period_ns // _MICROSECOND
+        listed = []
+        for name in names:
+            stats = self._manager.stats_of(name)
+            listed.append(
+                StatsSnapshot(_shown(name), _counts(stats.totals()), _counts(stats.last_period()), period)
+            )
+        return listed
+
+    # The rest.
+
+    def lists(self) -> ListsSnapshot:
+        """Numbers of things."""
+        manager = self._manager
+        servers = [len(servers) for pool in manager.pools.values() for servers in pool.servers]
+        login = sum(1 for client in self._lobby.clients.values() if client.in_login)
+        idle = sum(len(pool.servers[states.IDLE]) for pool in manager.pools.values())
+        return ListsSnapshot(
+            databases=len(manager.databases) + 1,
+            users=len(self.users()),
+            pools=len(manager.pools) + 1,
+            used_clients=len(self._lobby.clients) - login,
+            login_clients=login,
+            free_servers=idle,
+            used_servers=sum(servers) - idle,
+            dns_names=len(self._resolver.answers),
+            dns_queries=self._resolver.pending,
+        )
+
+    def config(self) -> Sequence[ConfigRow]:
+        """Every setting, ordered by key."""
+        return [
+            ConfigRow(key, value or "", default or "", changeable == "yes")
+            for key, value, default, changeable in self._manager.settings.rows()
+        ]
+
+    def peers(self) -> Sequence[PeerSnapshot]:
+        """There are none."""
+        return []
+
+    def peer_pools(self) -> Sequence[PeerPoolSnapshot]:
+        """There are none."""
+        return []
+
+    def dns_hosts(self) -> Sequence[DnsHostSnapshot]:
+        """Remembered answers."""
+        return [
+            DnsHostSnapshot(name, seconds, ",".join(addresses))
+            for name, seconds, addresses in self._resolver.remembered()
+        ]
+
+    def state(self) -> StateSnapshot:
+        """What the whole pooler is doing."""
+        return StateSnapshot(
+            paused=self._manager.paused, listening=self._listener.listening, draining=self.draining
+        )
+
+    def reasons(self) -> ReasonCounts:
+        """Why connections ended and requests failed."""
+        return ReasonCounts(
+            client_disconnects={why.name.lower(): n for why, n in self._lobby.closed_clients.items()},
+            server_disconnects={why.name.lower(): n for why, n in self._dialler.closed_servers.items()},
+            errors=dict(self._lobby.errors),
+            login_failures=dict(self._lobby.login_failures),
+            reloads=dict(self.reloads),
+            cancel_requests=self._lobby.cancel_requests,
+        )
+
+    def build(self) -> BuildInfo:
+        """Which program this is."""
+        loop = "asyncio"
+        if self._manager.settings.event_loop is EventLoop.UVLOOP:
+            loop = f"uvloop {uvloop_version}"
+        return BuildInfo(VERSION, platform.python_version(), loop)
+
+    def loop_lag(self) -> float | None:
+        """How late the event loop ran its latest timer (s)."""
+        return self.lag
+
+
+class _Moment:
+    """One moment on both clocks."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+        self._offset = time.time() - now / SECOND
+
+    def wall(self, monotonic: int) -> float:
+        """Wall clock (seconds since 1970) at a time of the monotonic clock (ns)."""
+        return self._offset + monotonic / SECOND
+
+
+def _counts(values: tuple[int, ...]) -> Counts:
+    """Stats hold times in nanoseconds, snapshots in microseconds."""
+    named = dict(zip(Counts.__match_args__, values, strict=True))
+    for name in ("xact_time", "query_time", "wait_time"):
+        named[name] //= _MICROSECOND
+    return Counts(**named)
+
+
+def _shown(name: str) -> str:
+    return text(to_wire(name))
+
+
+def _ptr(thing: object) -> str:
+    return f"{id(thing):#x}"
+
+
+def _balance(hosts: Sequence[str], how: str) -> str | None:
+    return how if len(hosts) > 1 else None
+
+
+def _own(value: int | float | None, default: int | float) -> int:
+    return int(default if value is None else value)
+

@@ -1,0 +1,33 @@
+"""The run-time side of a database and of a user: what orders set, and what is counted."""
+
+from config.databases import DatabaseSettings
+
+
+class Database:
+    """A database clients can name. `settings` is replaced as a whole by a reload.
+
+    `paused`: no checkout. `disabled`: no login. `dead`: removed from the configuration, closed when its clients left.
+    `automatic`: made by the `*` entry, dropped after autodb_idle_timeout without clients and servers.
+    """
+
+    __slots__ = ("automatic", "clients", "dead", "disabled", "idle_since", "name", "paused", "settings")
+
+    def __init__(self, name: str, settings: DatabaseSettings, *, automatic: bool, now: int) -> None:
+        self.name = name
+        self.settings = settings
+        self.automatic = automatic
+        self.paused = False
+        self.disabled = False
+        self.dead = False
+        self.clients = 0
+        self.idle_since = now
+
+
+class User:
+    """A user clients log in as, or one that is forced on a database."""
+
+    __slots__ = ("clients", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.clients = 0

@@ -1,0 +1,121 @@
+"""Every limit on server connections, and who holds how many.
+
+A pool opens a server only under a lease from here, and gives it back when PostgreSQL has closed; so the counts are
+those of PostgreSQL, never less. A pool refused because of a limit it shares with others is remembered with the time
+its oldest client has waited since: freed slots are offered in that order, and holders can ask whether somebody has
+waited longer than their own clients.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from proxy.pool.interfaces import PoolKey
+
+
+class Limits(NamedTuple):
+    """What binds one pool; 0 is no limit. PgBouncer's pool_size, reserve_pool_size, max_db_connections,
+    max_user_connections."""
+
+    pool: int
+    reserve: int
+    database: int
+    user: int
+
+
+class Ledger:
+    """`limits` gives the present limits of a pool, `retry` offers a freed slot to a pool refused before, and
+    `reclaim` asks for an idle server of other pools to be closed for the sake of this one."""
+
+    def __init__(
+        self,
+        limits: Callable[[PoolKey], Limits],
+        retry: Callable[[PoolKey], None],
+        reclaim: Callable[[PoolKey], None],
+    ) -> None:
+        self._limits = limits
+        self._retry = retry
+        self._reclaim = reclaim
+        self._pools: Counter[PoolKey] = Counter()
+        self._databases: Counter[str] = Counter()
+        self._users: Counter[str] = Counter()
+        self._refused: dict[PoolKey, int] = {}
+
+    def of_pool(self, key: PoolKey) -> int:
+        """Servers leased to a pool."""
+        return self._pools[key]
+
+    def of_database(self, name: str) -> int:
+        """Servers leased for a database over all users."""
+        return self._databases[name]
+
+    def of_user(self, name: str) -> int:
+        """Servers leased for a user over all databases."""
+        return self._users[name]
+
+    def take(self, key: PoolKey, *, reserve: bool, since: int) -> bool:
+        """Lease one server; False when a limit is reached. `since` is when the oldest client began to wait (ns)."""
+        limits = self._limits(key)
+        if limits.pool and self._pools[key] >= limits.pool + (limits.reserve if reserve else 0):
+            return False
+        if self._shared_limit_reached(key, limits):
+            self._refused[key] = since
+            self._reclaim(key)
+            return False
+        self._refused.pop(key, None)
+        self._pools[key] += 1
+        self._databases[key.database] += 1
+        self._users[key.user] += 1
+        return True
+
+    def give_back(self, key: PoolKey) -> None:
+        """A server is gone. Whoever was refused because of a limit shared with it is offered the slot, oldest first."""
+        self._pools[key] -= 1
+        self._databases[key.database] -= 1
+        self._users[key.user] -= 1
+        if not self._pools[key]:
+            del self._pools[key]
+        if self._refused:
+            for other in sorted(self._refused, key=self._refused.__getitem__):
+                if other in self._refused and _share(key, other):
+                    self._retry(other)
+
+    def withdraw(self, key: PoolKey) -> None:
+        """The pool has no client left that waits."""
+        self._refused.pop(key, None)
+
+    def claimed_since(self, key: PoolKey) -> int | None:
+        """Since when (ns) the longest-waiting other pool has waited for a slot that this pool holds; None: nobody."""
+        if not self._refused:
+            return None
+        claims = [
+            since for other, since in self._refused.items() if other != key and self._would_help(key, other)
+        ]
+        return min(claims, default=None)
+
+    def claims(self) -> int:
+        """How many pools wait for a slot of a shared limit."""
+        return len(self._refused)
+
+    def _shared_limit_reached(self, key: PoolKey, limits: Limits) -> bool:
+        return bool(
+            (limits.database and self._databases[key.database] >= limits.database)
+            or (limits.user and self._users[key.user] >= limits.user)
+        )
+
+    def _would_help(self, holder: PoolKey, other: PoolKey) -> bool:
+        """Whether a slot freed by `holder` is one that `other` lacks."""
+        limits = self._limits(other)
+        lacks_database = limits.database and self._databases[other.database] >= limits.database
+        lacks_user = limits.user and self._users[other.user] >= limits.user
+        helps_database = holder.database == other.database
+        helps_user = holder.user == other.user
+        return bool(
+            (lacks_database or lacks_user)
+            and (helps_database or not lacks_database)
+            and (helps_user or not lacks_user)
+        )
+
+
+def _share(one: PoolKey, other: PoolKey) -> bool:
+    return one.database == other.database or one.user == other.user

@@ -1,0 +1,296 @@
+"""All pools, databases and users, the limits over them, and what a reload does to them."""
+
+from collections.abc import Callable, Iterator
+
+from config import effective
+from config.effective import PoolSettings
+from config.settings import Settings
+from proxy.errors import DatabaseDisabled, TooManyClients, UnknownDatabase
+from proxy.pool import states
+from proxy.pool.backoff import Random
+from proxy.pool.database import Database, User
+from proxy.pool.hosts import Hosts
+from proxy.pool.interfaces import Dialler, PooledServer, PoolKey, SweptSession
+from proxy.pool.ledger import Ledger, Limits
+from proxy.pool.parameters import Tracked
+from proxy.pool.pool import SECOND, Pool
+from proxy.pool.stats import Stats
+from proxy.reasons import ClientClosed, ServerClosed
+
+
+class PoolManager:
+    """Owns the run-time objects by name. Times are nanoseconds of one monotonic clock."""
+
+    def __init__(
+        self, settings: Settings, dialler: Dialler, random: Random, clock: Callable[[], int]
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.databases: dict[str, Database] = {}
+        self.users: dict[str, User] = {}
+        self.pools: dict[PoolKey, Pool] = {}
+        self.tracked = Tracked(settings.track_extra_parameters)
+        self.hosts = Hosts(random)
+        self.ledger = Ledger(self._limits, self._retry, self._reclaim)
+        self.paused = False
+        self.period_ns = 0
+        self._dialler = dialler
+        self._retired: dict[str, Stats] = {}
+        self._load_databases()
+
+    # Finding.
+
+    def database(self, name: str, now: int) -> Database:
+        """The database a client asks for, made from the `*` entry if need be. Raises UnknownDatabase."""
+        known = self.databases.get(name)
+        if known is not None and not known.dead:
+            return known
+        settings = self.settings.database(name)
+        if settings is None or known is not None:
+            raise UnknownDatabase(name)
+        database = Database(name, settings, automatic=True, now=now)
+        database.paused = self.paused
+        self.databases[name] = database
+        return database
+
+    def user(self, name: str) -> User:
+        """The user of this name."""
+        known = self.users.get(name)
+        if known is None:
+            known = self.users[name] = User(name)
+        return known
+
+    def pool(self, database: Database, user: str) -> Pool:
+        """The pool that serves this user on this database: the forced user's where there is one."""
+        forced = database.settings.user
+        key = PoolKey(database.name, forced or user)
+        known = self.pools.get(key)
+        if known is None:
+            known = self.pools[key] = Pool(
+                key,
+                database,
+                self.user(key.user),
+                self.settings.for_pool(database.name, key.user),
+                self.settings,
+                tracked=self.tracked,
+                leases=self.ledger,
+                hosts=self.hosts,
+                dialler=self._dialler,
+            )
+        return known
+
+    def pools_of(self, database: str | None) -> Iterator[Pool]:
+        """The pools of a database, or all of them."""
+        return (pool for key, pool in list(self.pools.items()) if database in (None, key.database))
+
+    def stats_of(self, database: str) -> Stats:
+        """Counters of a database: its pools', and those of pools that are gone."""
+        total = Stats()
+        retired = self._retired.get(database)
+        if retired is not None:
+            total.add(retired)
+        for pool in self.pools_of(database):
+            total.add(pool.stats)
+        return total
+
+    # Clients coming and going.
+
+    def admit(self, database: Database, user: User) -> None:
+        """Count a client that has logged in. Raises TooManyClients when one of its limits is reached."""
+        settings = self.settings
+        by_database = effective.max_db_client_connections(settings, database.name)
+        by_user = effective.max_user_client_connections(settings, user.name)
+        if by_database and database.clients >= by_database:
+            raise TooManyClients("client connections exceeded (max_db_client_connections)")
+        if by_user and user.clients >= by_user:
+            raise TooManyClients("client connections exceeded (max_user_client_connections)")
+        if database.disabled:
+            raise DatabaseDisabled(database.name)
+        database.clients += 1
+        user.clients += 1
+
+    def dismiss(self, database: Database, user: User) -> None:
+        """A client that was admitted has gone."""
+        database.clients -= 1
+        user.clients -= 1
+        database.idle_since = self.clock()
+
+    # Orders.
+
+    def pause(self, name: str | None) -> None:
+        """No checkout any more; servers close as they are released, idle ones now. None: everywhere."""
+        self.paused = self.paused or name is None
+        for database in self._named(name):
+            database.paused = True
+        for pool in self.pools_of(name):
+            self.close_servers(pool, ServerClosed.PAUSED)
+
+    def resume(self, name: str | None) -> None:
+        """Undo `pause`."""
+        if name is None:
+            self.paused = False
+        for database in self._named(name):
+            database.paused = False
+        for pool in self.pools_of(name):
+            pool.serve(self.clock())
+
+    def disable(self, name: str, disabled: bool) -> None:
+        """Refuse (or accept again) clients that want to log in."""
+        for database in self._named(name):
+            database.disabled = disabled
+
+    def reconnect(self, name: str | None) -> None:
+        """Close every server as soon as it is free."""
+        for pool in self.pools_of(name):
+            self.close_servers(pool, ServerClosed.RECONNECT)
+
+    def kill_servers(self, name: str | None) -> None:
+        """Close every server, used or not."""
+        for pool in self.pools_of(name):
+            for state in range(states.CLOSING):
+                for server in list(pool.servers[state]):
+                    server.close(ServerClosed.KILLED)
+
+    def close_servers(self, pool: Pool, reason: ServerClosed) -> None:
+        """Close the idle servers of a pool now and the others when they are released."""
+        for server in _in_states(pool, states.IDLE, states.USED):
+            server.close(reason)
+        if reason is not ServerClosed.PAUSED:
+            for server in _in_states(pool, states.LOGIN, states.ACTIVE, states.TESTED, states.BEING_CANCELED):
+                server.close_needed = reason
+
+    def closing(self, name: str | None) -> bool:
+        """Whether a server is left that is to be closed (WAIT_CLOSE)."""
+        return any(
+            pool.servers[states.CLOSING]
+            or any(server.close_needed for servers in pool.servers for server in servers)
+            for pool in self.pools_of(name)
+        )
+
+    def servers_left(self, name: str | None) -> int:
+        """How many servers are not closed (PAUSE waits for none)."""
+        return sum(pool.size for pool in self.pools_of(name))
+
+    def sessions(self, name: str | None) -> list[SweptSession]:
+        """Every logged-in session of a database, or of all."""
+        return [session for pool in self.pools_of(name) for session in pool.sessions.values()]
+
+    def sweep_databases(self, now: int) -> None:
+        """Forget databases that were made by `*` and not used for autodb_idle_timeout, and removed ones when empty."""
+        timeout = self.settings.autodb_idle_timeout * SECOND
+        for database in list(self.databases.values()):
+            if database.clients or not (database.automatic or database.dead):
+                continue
+            expired = database.dead or (timeout and now - database.idle_since >= timeout)
+            if expired and self._drop(database):
+                del self.databases[database.name]
+
+    # Settings.
+
+    def apply(self, settings: Settings) -> None:
+        """Take new settings: sizes hold at once, servers of changed destinations close when they are free."""
+        self.settings = settings
+        self._load_databases()
+        now = self.clock()
+        for pool in list(self.pools.values()):
+            pool.common = settings
+            if pool.database.dead:
+                self.close_servers(pool, ServerClosed.RECONNECT)
+                continue
+            old, new = pool.settings, settings.for_pool(pool.key.database, pool.key.user)
+            pool.settings = new
+            if _destination(old) != _destination(new):
+                pool.greeting = None
+                pool.refused_until = 0
+                self.close_servers(pool, ServerClosed.RECONNECT)
+            if old.pool_mode is not new.pool_mode:
+                pool.mode = new.pool_mode
+            pool.serve(now)
+
+    def _load_databases(self) -> None:
+        now = self.clock()
+        for name, entry in self.settings.databases.items():
+            if name == "*":
+                continue
+            known = self.databases.get(name)
+            if known is None or known.dead:
+                known = self.databases[name] = Database(name, entry, automatic=False, now=now)
+                known.paused = self.paused
+            known.settings = entry
+            known.automatic = False
+        for name, database in self.databases.items():
+            if name in self.settings.databases:
+                continue
+            fallback = self.settings.database(name)
+            if fallback is None or not database.automatic:
+                database.dead = True
+            else:
+                database.settings = fallback
+
+    def _drop(self, database: Database) -> bool:
+        pools = list(self.pools_of(database.name))
+        if any(pool.sessions or pool.waiting for pool in pools):
+            return False
+        for pool in pools:
+            self.close_servers(pool, ServerClosed.IDLE_TIMEOUT)
+        if any(pool.size for pool in pools):
+            return False
+        for pool in pools:
+            self._retired.setdefault(database.name, Stats()).add(pool.stats)
+            del self.pools[pool.key]
+        return True
+
+    def _named(self, name: str | None) -> list[Database]:
+        return list(self.databases.values()) if name is None else [self.databases[name]]
+
+    # What the ledger asks.
+
+    def _limits(self, key: PoolKey) -> Limits:
+        pool = self.pools[key]
+        return Limits(
+            pool.settings.pool_size,
+            pool.settings.reserve_pool_size,
+            effective.max_db_connections(self.settings, key.database),
+            effective.max_user_connections(self.settings, key.user),
+        )
+
+    def _retry(self, key: PoolKey) -> None:
+        pool = self.pools[key]
+        if not pool.waiting:
+            self.ledger.withdraw(key)
+        pool.demand(self.clock())
+
+    def _reclaim(self, key: PoolKey) -> None:
+        """Close the longest-idle server whose slot the pool could use, unless enough are closing already."""
+        others = [
+            pool
+            for other, pool in self.pools.items()
+            if other != key and (other.database == key.database or other.user == key.user)
+        ]
+        if sum(len(pool.servers[states.CLOSING]) for pool in others) >= self.ledger.claims():
+            return
+        idle = [server for pool in others for server in _in_states(pool, states.IDLE, states.USED)]
+        if idle:
+            min(idle, key=lambda server: server.released_at).close(ServerClosed.EVICTED)
+
+    def turn_away(self, name: str, reason: ClientClosed) -> None:
+        """Used when a database goes: nothing waits for it any more."""
+        for pool in self.pools_of(name):
+            pool.refuse_waiting(UnknownDatabase(name), reason)
+
+
+def _in_states(pool: Pool, *which: int) -> list[PooledServer]:
+    return [server for state in which for server in pool.servers[state]]
+
+
+def _destination(settings: PoolSettings) -> tuple[object, ...]:
+    """What a server connection was made with; when it changes, the connection is out of date."""
+    return (
+        settings.dbname,
+        settings.hosts,
+        settings.port,
+        settings.user,
+        settings.password,
+        settings.connect_query,
+        dict(settings.startup_parameters),
+    )

@@ -1,0 +1,143 @@
+"""Settings of a session that follow it to whichever server it is lent.
+
+*Tracked* parameters are those every server reports: their values are a tuple in the order of `Tracked.names`, kept
+for each session and each server from ParameterStatus. *Applied* ones were asked for at login and are reported by
+nobody: they are set on each server lent to the session and reset when the server goes to another.
+Tuples are interned, so that the usual comparison is one of identity.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+Values = tuple[bytes | None, ...]
+"""Values of the tracked parameters; None where the server never reported one."""
+Applied = tuple[tuple[bytes, bytes], ...]
+"""Names (lower case) and values, in the order in which they were asked for."""
+
+NOTHING_APPLIED: Final[Applied] = ()
+
+TRACKED: Final = (
+    "client_encoding",
+    "DateStyle",
+    "TimeZone",
+    "standard_conforming_strings",
+    "application_name",
+)
+"""What PgBouncer tracks, beside track_extra_parameters."""
+
+# Beyond this many different combinations the table starts anew; comparisons then fall back to equality.
+_INTERNED_MOST: Final = 10_000
+_KNOWN_MOST: Final = 10_000
+
+# Parameters whose value is a plain scalar for SET: what SET would quote twice or split goes through set_config.
+_SCALAR: Final = frozenset(name.lower().encode() for name in (*TRACKED, "IntervalStyle"))
+
+
+class Tracked:
+    """Which parameters are tracked, and the interned values of them."""
+
+    __slots__ = ("_applied", "_index", "_known", "_values", "names", "unknown")
+
+    def __init__(self, extra: Iterable[str] = ()) -> None:
+        names: dict[bytes, bytes] = {}
+        for name in (*TRACKED, *extra):
+            names.setdefault(name.lower().encode(), name.encode())
+        self.names = tuple(names.values())
+        self._index = {name: at for at, name in enumerate(names)}
+        self._values: dict[Values, Values] = {}
+        self._applied: dict[Applied, Applied] = {}
+        self._known: dict[tuple[bytes, bytes], bytes] = {}
+        self.unknown = self.intern((None,) * len(self.names))
+
+    def index(self, name: bytes) -> int:
+        """Position of a parameter (any case) in the tuples, or -1."""
+        return self._index.get(name.lower(), -1)
+
+    def intern(self, values: Values) -> Values:
+        """The one tuple that stands for these values."""
+        if len(self._values) >= _INTERNED_MOST:
+            self._values.clear()
+        return self._values.setdefault(values, values)
+
+    def intern_applied(self, applied: Applied) -> Applied:
+        """The one tuple that stands for these settings."""
+        if not applied:
+            return NOTHING_APPLIED
+        if len(self._applied) >= _INTERNED_MOST:
+            self._applied.clear()
+        return self._applied.setdefault(applied, applied)
+
+    def with_value(self, values: Values, at: int, value: bytes) -> Values:
+        """These values with one of them replaced."""
+        if values[at] == value:
+            return values
+        return self.intern((*values[:at], value, *values[at + 1 :]))
+
+    def overlay(self, values: Values, over: dict[bytes, bytes]) -> Values:
+        """These values with those of `over` (names in any case) in their places."""
+        for name, value in over.items():
+            at = self.index(name)
+            if at >= 0:
+                values = self.with_value(values, at, value)
+        return values
+
+    def learn(self, name: bytes, asked: bytes, canonical: bytes) -> None:
+        """A server accepted a value and reports it in this form."""
+        if len(self._known) >= _KNOWN_MOST:
+            self._known.clear()
+        self._known[name.lower(), asked] = canonical
+
+    def canonical(self, name: bytes, asked: bytes) -> bytes | None:
+        """The form in which servers report this value; None if none has been asked yet."""
+        if name.lower() == b"application_name":
+            return clean_application_name(asked)
+        return self._known.get((name.lower(), asked))
+
+
+def clean_application_name(name: bytes) -> bytes:
+    """What PostgreSQL makes of an application_name: printable ASCII of at most 63 bytes (NAMEDATALEN - 1)."""
+    return bytes(byte if 32 <= byte <= 126 else 0x3F for byte in name[:63])
+
+
+def literal(value: bytes) -> bytes:
+    """SQL text whose value is these bytes, whatever client_encoding and standard_conforming_strings are.
+
+    Only plain ASCII goes between quotes: in some client encodings a backslash or a quote may be the second byte
+    of a character. Anything else is taken as bytes of the database's encoding, as in a startup packet.
+    """
+    if value.isascii() and b"\\" not in value and b"\0" not in value:
+        return b"'" + value.replace(b"'", b"''") + b"'"
+    return (
+        b"pg_catalog.convert_from(pg_catalog.decode('%s','hex'),pg_catalog.getdatabaseencoding())"
+        % value.hex().encode()
+    )
+
+
+def identifier(name: bytes) -> bytes:
+    """A parameter's name quoted for RESET, part by part."""
+    return b".".join(b'"' + part.replace(b'"', b'""') + b'"' for part in name.split(b"."))
+
+
+def setting(name: bytes, value: bytes) -> bytes:
+    """One statement that sets a parameter for the session."""
+    quoted = literal(value)
+    if name.lower() in _SCALAR and quoted.startswith(b"'"):
+        return b"SET " + name + b"=" + quoted
+    return b"SELECT pg_catalog.set_config(" + literal(name) + b"," + quoted + b",false)"
+
+
+def alignment(names: tuple[bytes, ...], have: Values, want: Values, had: Applied, wanted: Applied) -> bytes:
+    """Statements that make a server with `have` and `had` one with `want` and `wanted`; empty if none is needed.
+
+    They are one simple query, so that either all of them hold or none.
+    """
+    statements = []
+    if had is not wanted and had != wanted:
+        keep = {name for name, _ in wanted}
+        statements += [b"RESET " + identifier(name) for name, _ in had if name not in keep]
+        statements += [setting(name, value) for name, value in wanted]
+    if have is not want:
+        for name, has, value in zip(names, have, want, strict=True):
+            if has != value and value is not None:
+                statements.append(setting(name, value))
+    return b";".join(statements)

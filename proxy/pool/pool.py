@@ -1,0 +1,379 @@
+"""The servers of one (database, user) and the queue of sessions that wait for one.
+
+Laws of this file:
+- A server is in exactly one set of `servers`; `move` is the only line that changes that.
+- A server becomes IDLE only through `release` or `tested`, which close it unless every proof that it is clean holds.
+- Handing over is synchronous: between choosing a session and lending to it nothing else can happen. `serve` never
+  recurses.
+- A slot is free when PostgreSQL has closed (`gone`), not before.
+"""
+
+from collections import Counter
+from itertools import islice
+from typing import Final
+
+from config.effective import PoolSettings
+from config.settings import Settings
+from config.types import PoolMode
+from proxy.errors import LoginRetry, PoolerError
+from proxy.pool import states
+from proxy.pool.database import Database, User
+from proxy.pool.hosts import Hosts
+from proxy.pool.interfaces import Dialler, Leases, Lent, PooledServer, PooledSession, PoolKey, SweptSession
+from proxy.pool.parameters import NOTHING_APPLIED, Applied, Tracked
+from proxy.pool.stats import Stats
+from proxy.reasons import ClientClosed, ServerClosed, Unclean
+
+SECOND: Final = 1_000_000_000
+# How many idle servers a checkout looks at for one whose parameters fit already.
+_LOOK_AT: Final = 8
+# Logins at a time once the pool has reached its server; before that, and after a failure, one.
+_LOGINS_AT_ONCE: Final = 3
+# A server is handed from one pool to another at a shared limit only after it served this long (ns): a login costs
+# milliseconds, and two busy pools would otherwise trade connections at every transaction.
+_LEASE_QUANTUM: Final = SECOND // 10
+
+
+class Pool:
+    """Times are nanoseconds of one monotonic clock. `settings` (what holds for this pool) and `common` (what holds for
+    all) are replaced as a whole by a reload."""
+
+    __slots__ = (
+        "_serving",
+        "common",
+        "credential",
+        "database",
+        "dialler",
+        "greeting",
+        "hosts",
+        "idle_since",
+        "key",
+        "leases",
+        "mode",
+        "refusal",
+        "refused_until",
+        "servers",
+        "sessions",
+        "settings",
+        "stats",
+        "tracked",
+        "unclean",
+        "user",
+        "waiting",
+        "wake_at",
+    )
+
+    def __init__(
+        self,
+        key: PoolKey,
+        database: Database,
+        user: User,
+        settings: PoolSettings,
+        common: Settings,
+        *,
+        tracked: Tracked,
+        leases: Leases,
+        hosts: Hosts,
+        dialler: Dialler,
+    ) -> None:
+        self.key = key
+        self.database = database
+        self.user = user
+        self.settings = settings
+        self.common = common
+        self.mode = settings.pool_mode
+        self.tracked = tracked
+        self.leases = leases
+        self.hosts = hosts
+        self.dialler = dialler
+        self.servers: tuple[dict[PooledServer, None], ...] = tuple({} for _ in states.SERVER_STATES)
+        self.waiting: dict[PooledSession, None] = {}
+        self.sessions: dict[PooledSession, SweptSession] = {}
+        self.stats = Stats()
+        self.unclean: Counter[Unclean] = Counter()
+        self.greeting: dict[bytes, bytes] | None = None
+        self.credential: object = None
+        self.refusal: PoolerError | None = None
+        self.refused_until = 0
+        self.wake_at = 0
+        self.idle_since = 0
+        self._serving = False
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{len(servers)} {word}"
+            for word, servers in zip(states.SERVER_STATES, self.servers, strict=True)
+            if servers
+        )
+        mode = self.mode.value
+        return f"<Pool {self.key.database}/{self.key.user} {mode}: {counts or 'no servers'}, {len(self.waiting)} waiting>"
+
+    @property
+    def size(self) -> int:
+        """Servers in all states, those that are closing too."""
+        return sum(map(len, self.servers))
+
+    @property
+    def forced_user(self) -> bool:
+        """Whether every client of the database shares this pool."""
+        return self.settings.user is not None
+
+    # Lending.
+
+    def checkout(self, session: PooledSession, now: int) -> Lent | None:
+        """Lend a server at once, or queue the session (None); it then hears `assigned` or `refused`."""
+        if not self.waiting and not self.database.paused:
+            server = self._choose(session, now)
+            if server is not None:
+                self._lend(server, session, now)
+                return server
+        session.waiting_since = now
+        session.notified = False
+        self.waiting[session] = None
+        if self.refused_until > now and self.refusal is not None and not self._serviceable():
+            del self.waiting[session]
+            session.refused(LoginRetry(self.refusal), ClientClosed.SERVER_REFUSED)
+            return None
+        self.demand(now)
+        return None
+
+    def leave(self, session: PooledSession) -> None:
+        """A session no longer wants a server."""
+        if session in self.waiting:
+            del self.waiting[session]
+            if not self.waiting:
+                self.leases.withdraw(self.key)
+
+    def serve(self, now: int) -> None:
+        """Give what is idle to those that wait, the longest-waiting first, then ask for what is missing."""
+        if self._serving:
+            return
+        self._serving = True
+        try:
+            while self.waiting and not self.database.paused:
+                session = next(iter(self.waiting))
+                server = self._choose(session, now)
+                if server is None:
+                    break
+                del self.waiting[session]
+                self._lend(server, session, now)
+                self.stats.wait_time += now - session.waiting_since
+                if not session.assigned(server, now):
+                    server.session = None
+                    self.move(server, states.IDLE)
+        finally:
+            self._serving = False
+        self.demand(now)
+
+    def release(self, server: PooledServer, now: int, missing: Unclean | None) -> None:
+        """Take a server back from its session. `missing` names the proof that could not be given, if any."""
+        server.session = None
+        if missing is not None:
+            self.unclean[missing] += 1
+            server.close(ServerClosed.UNCLEAN)
+            return
+        server.released_at = now
+        if server.cancels:
+            self.move(server, states.BEING_CANCELED)
+            return
+        reset = self._reset_query(server)
+        if reset:
+            self.move(server, states.TESTED)
+            server.check(reset, now)
+            return
+        self._idle(server, now)
+
+    def tested(self, server: PooledServer, now: int) -> None:
+        """A query of ours, or a cancel request, is over and left the server clean."""
+        server.released_at = now
+        self._idle(server, now)
+
+    def opened(self, server: PooledServer, now: int) -> None:
+        """A server has logged in and may be used."""
+        self.refused_until = 0
+        self.refusal = None
+        server.released_at = now
+        self._idle(server, now)
+
+    def gone(self, server: PooledServer, now: int) -> None:
+        """PostgreSQL has closed, or was given up: the slot is free."""
+        del self.servers[server.state][server]
+        self.leases.give_back(self.key)
+        if self.waiting or self.settings.min_pool_size:
+            self.demand(now)
+
+    def move(self, server: PooledServer, state: int) -> None:
+        """Change the state of a server."""
+        del self.servers[server.state][server]
+        server.state = state
+        self.servers[state][server] = None
+
+    # Failures to open.
+
+    def refuse_logins(self, error: PoolerError, until: int) -> None:
+        """PostgreSQL refused a login on principle: nobody asks again before `until`, and who waits is told why.
+
+        Clients are kept while other servers of the pool can still serve them.
+        """
+        self.refusal = error
+        self.refused_until = until
+        if not self._serviceable():
+            self.refuse_waiting(error, ClientClosed.SERVER_REFUSED)
+
+    def refuse_waiting(self, error: PoolerError, reason: ClientClosed) -> None:
+        """Turn away every waiting session."""
+        while self.waiting:
+            session = next(iter(self.waiting))
+            self.leave(session)
+            session.refused(error, reason)
+
+    # Opening.
+
+    def demand(self, now: int) -> None:
+        """Open what is wanted and allowed."""
+        while self._wants_server(now):
+            host = self.hosts.choose(self.settings, now)
+            if host is None:
+                self._wake(self.hosts.retry_at(self.settings, now), now)
+                return
+            boot, since = self._wanted_by(now)
+            if not self.leases.take(self.key, reserve=self._may_use_reserve(now), since=since):
+                self._make_room()
+                return
+            self.hosts.started(host)
+            server = self.dialler.dial(self, host, boot)
+            self.servers[states.LOGIN][server] = None
+
+    def _wants_server(self, now: int) -> bool:
+        if self.database.paused or self.refused_until > now:
+            return False
+        logins = len(self.servers[states.LOGIN])
+        reached = self.greeting is not None and not self.hosts.failing(self.settings)
+        if logins >= (_LOGINS_AT_ONCE if reached else 1):
+            return False
+        if len(self.waiting) > logins + len(self.servers[states.TESTED]):
+            return True
+        return self.size < self.settings.min_pool_size and bool(self.sessions or self.forced_user)
+
+    def _wanted_by(self, now: int) -> tuple[Applied, int]:
+        """Start-up parameters of the waiting session the next server is for, and since when it waits."""
+        if not self.waiting:
+            return NOTHING_APPLIED, now
+        logins = min(len(self.servers[states.LOGIN]), len(self.waiting) - 1)
+        session = next(islice(self.waiting, logins, None))
+        boot = (
+            session.boot if self.mode is PoolMode.SESSION and self.greeting is not None else NOTHING_APPLIED
+        )
+        return boot, next(iter(self.waiting)).waiting_since
+
+    def _may_use_reserve(self, now: int) -> bool:
+        if not self.waiting or not self.settings.reserve_pool_size:
+            return False
+        waited = now - next(iter(self.waiting)).waiting_since
+        return waited >= self.settings.reserve_pool_timeout * SECOND
+
+    def _make_room(self) -> None:
+        """In session mode an idle server started for somebody else gives way to one started for this session."""
+        if self.mode is not PoolMode.SESSION or not self.waiting:
+            return
+        coming = len(self.servers[states.LOGIN]) + len(self.servers[states.CLOSING])
+        if self.servers[states.IDLE] and coming < len(self.waiting):
+            next(iter(self.servers[states.IDLE])).close(ServerClosed.UNSUITABLE)
+
+    def _wake(self, at: int, now: int) -> None:
+        """Have `demand` called when a host may be tried again."""
+        if not now < self.wake_at <= at:
+            self.wake_at = at
+            self.dialler.wake(self, at)
+
+    # Choosing.
+
+    def _choose(self, session: PooledSession, now: int) -> PooledServer | None:
+        """An idle server for this session: fresh, and if there is one whose parameters fit already, that one."""
+        idle = self.servers[states.IDLE]
+        if not idle:
+            self._test_used(now)
+            return None
+        if self.mode is PoolMode.SESSION:
+            return self._choose_suitable(session, now)
+        fallback = None
+        for server in islice(idle if self.common.server_round_robin else reversed(idle), _LOOK_AT):
+            if server.values is session.values and server.applied is session.applied:
+                return self._fresh(server, now)
+            fallback = fallback or server
+        assert fallback is not None
+        return self._fresh(fallback, now)
+
+    def _choose_suitable(self, session: PooledSession, now: int) -> PooledServer | None:
+        idle = self.servers[states.IDLE]
+        for server in idle if self.common.server_round_robin else reversed(idle):
+            if server.boot == session.boot:
+                return self._fresh(server, now)
+        return None
+
+    def _fresh(self, server: PooledServer, now: int) -> PooledServer | None:
+        """The server, unless it must be tested before it is lent (server_check_delay, server_check_query)."""
+        common = self.common
+        if not common.server_check_query or now - server.released_at <= common.server_check_delay * SECOND:
+            return server
+        self.move(server, states.TESTED)
+        server.check(common.server_check_query, now)
+        return None
+
+    def _test_used(self, now: int) -> None:
+        used = self.servers[states.USED]
+        if used and not self.servers[states.TESTED]:
+            server = next(reversed(used))
+            self.move(server, states.TESTED)
+            server.check(self.common.server_check_query, now)
+
+    def _lend(self, server: PooledServer, session: PooledSession, now: int) -> None:
+        self.move(server, states.ACTIVE)
+        server.session = session
+        self.stats.server_assignment_count += 1
+
+    def _serviceable(self) -> bool:
+        """Whether there is a server that can still serve somebody."""
+        servers = self.servers
+        return any(
+            servers[s]
+            for s in (states.IDLE, states.ACTIVE, states.USED, states.TESTED, states.BEING_CANCELED)
+        )
+
+    # Coming back.
+
+    def _idle(self, server: PooledServer, now: int) -> None:
+        reason = self._must_close(server, now)
+        if reason is not None:
+            server.close(reason)
+            return
+        self.move(server, states.IDLE)
+        if self.waiting:
+            self.serve(now)
+
+    def _must_close(self, server: PooledServer, now: int) -> ServerClosed | None:
+        """Why a clean server should not stay, if there is a reason."""
+        if server.close_needed is not None:
+            return server.close_needed
+        if self.database.paused:
+            return ServerClosed.PAUSED
+        if now >= server.expires_at:
+            return ServerClosed.LIFETIME
+        claimed = self.leases.claimed_since(self.key)
+        if claimed is not None and self._should_yield(claimed, server, now):
+            return ServerClosed.EVICTED
+        return None
+
+    def _should_yield(self, claimed: int, server: PooledServer, now: int) -> bool:
+        """Whether a client of another pool, waiting since `claimed` for a slot of a shared limit, goes first."""
+        if not self.waiting:
+            return True
+        own = next(iter(self.waiting)).waiting_since
+        return claimed < own and now - server.connected_at >= _LEASE_QUANTUM
+
+    def _reset_query(self, server: PooledServer) -> str:
+        """What must run before the next session may have this server; empty for nothing."""
+        common = self.common
+        if self.mode is PoolMode.SESSION or common.server_reset_query_always:
+            return common.server_reset_query or server.cleanup()
+        return server.cleanup()

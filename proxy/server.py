@@ -1,0 +1,441 @@
+"""One server connection: dial, log in, run queries of ours, be cancelled, say goodbye.
+
+Laws of this file:
+- Bytes of a server that no session has are ours to judge: on an idle server only a notice, a notification or a
+  ParameterStatus may come; anything else closes it.
+- `close` is the one way out: Terminate, end of file, and the slot stays taken until PostgreSQL has closed too.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from protocol import tags
+from protocol.errors import ProtocolError, UnexpectedMessage
+from protocol.framer import BACKEND, BACKEND_LOOK, Collector, Framer
+from protocol.frontend import Query, Terminate
+from protocol.outstanding import Outstanding
+from proxy.connection import Connection
+from proxy.errors import Killed, PoolerError, ServerLost
+from proxy.log import prefix
+from proxy.pool import states
+from proxy.pool.interfaces import Host
+from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values
+from proxy.reasons import ServerClosed, Unclean
+
+if TYPE_CHECKING:
+    from proxy.dialler import Network
+    from proxy.pool.interfaces import PooledSession
+    from proxy.pool.pool import Pool
+
+logger = logging.getLogger("howdah")
+
+_TERMINATE: Final = Terminate().encode()
+EMPTY_QUERY: Final = "<empty>"
+"""PgBouncer's spelling of the empty query in server_check_query."""
+# A cancelled query's rest is thrown away up to this many bytes before the server is closed instead.
+DRAIN_MOST: Final = 1 << 20
+
+Done = Callable[["Server", bytes | None, int], None]
+"""Called when a query of ours is answered, with PostgreSQL's ErrorResponse if there was one."""
+
+
+class Server:
+    """Times are nanoseconds. `status` is the transaction status, STATUS_BUSY from a write to its ReadyForQuery.
+
+    `errored`: an ErrorResponse was passed on since the last ReadyForQuery, so the client has been told.
+    `generation` changes whenever a session parts from the server; a cancel is for one generation only.
+    """
+
+    __slots__ = (
+        "_cancel_again",
+        "_cancel_waiters",
+        "_collector",
+        "_done",
+        "_drained",
+        "_error",
+        "_network",
+        "address",
+        "applied",
+        "boot",
+        "cancels",
+        "close_needed",
+        "close_reason",
+        "closing",
+        "closing_since",
+        "connected_at",
+        "connection",
+        "errored",
+        "expires_at",
+        "framer",
+        "generation",
+        "host",
+        "id",
+        "listening",
+        "opening",
+        "outstanding",
+        "pid",
+        "pool",
+        "prefix",
+        "released_at",
+        "secret",
+        "session",
+        "state",
+        "status",
+        "values",
+    )
+
+    def __init__(self, number: int, pool: "Pool", host: Host, boot: Applied, network: "Network") -> None:
+        self.id = number
+        self.pool = pool
+        self.host = host
+        self.boot = boot
+        self._network = network
+        self.address: tuple[str, int] = (host.name, host.port)
+        self.state = states.LOGIN
+        self.session: PooledSession | None = None
+        self.connection = Connection(self)
+        self.framer = Framer(BACKEND_LOOK, BACKEND)
+        self.outstanding = Outstanding()
+        self.status: int = tags.STATUS_BUSY
+        self.values: Values = pool.tracked.unknown
+        self.applied: Applied = NOTHING_APPLIED
+        self.pid = 0
+        self.secret = b""
+        self.listening = False
+        self.errored = False
+        self.generation = 0
+        self.connected_at = 0
+        self.released_at = 0
+        self.expires_at = 0
+        self.close_needed: ServerClosed | None = None
+        self.close_reason: ServerClosed | None = None
+        self.closing = False
+        self.closing_since = 0
+        self.cancels = 0
+        self.opening: asyncio.Task[None] | None = None
+        self.prefix = prefix("S", number, pool.key.database, pool.key.user, f"{host.name}:{host.port}")
+        self._cancel_again = False
+        self._cancel_waiters: list[asyncio.Future[None]] = []
+        self._collector: Collector | None = None
+        self._done: Done | None = None
+        self._error: bytes | None = None
+        self._drained = 0
+
+    def __repr__(self) -> str:
+        return f"<Server {self.id} {states.SERVER_STATES[self.state]} {self.outstanding!r}>"
+
+    # What its session tells it.
+
+    def reported(self, body: bytes, session_values: Values) -> Values:
+        """A ParameterStatus came: remember it; return the session's values with it."""
+        name, _, value = body[:-1].partition(b"\0")
+        tracked = self.pool.tracked
+        at = tracked.index(name)
+        if at < 0:
+            return session_values
+        same = session_values is self.values
+        self.values = tracked.with_value(self.values, at, value)
+        return self.values if same else tracked.with_value(session_values, at, value)
+
+    def noted(self, command: bytes) -> None:
+        """A command tag came that may change what we know of the server."""
+        if command.startswith(b"LISTEN"):
+            self.listening = True
+        elif command.startswith(b"DISCARD ALL"):
+            self.listening = False
+            self.applied = NOTHING_APPLIED
+        elif self.applied and command.startswith((b"SET", b"RESET", b"DISCARD")):
+            # One of them may have been changed: whoever comes next sets them all anew.
+            self.applied = tuple((name, b"") for name, _ in self.applied)
+
+    def become_idle(self) -> None:
+        """The login is over: what comes now comes unasked."""
+        self.status = tags.STATUS_IDLE
+        self.connection.receiver = self._from_idle
+
+    def cleanup(self) -> str:
+        """What has to be undone before another session may have the server."""
+        return "UNLISTEN *" if self.listening else ""
+
+    def parted(self) -> None:
+        """Its session has parted from it; cancels for that session no longer apply."""
+        self.session = None
+        self._cancel_again = False
+        self.connection.receiver = self._from_idle
+
+    def unclean(self) -> Unclean | None:
+        """Which proof is missing that the server may go to somebody else; None if all hold."""
+        outstanding = self.outstanding
+        if self.status != tags.STATUS_IDLE:
+            return Unclean.BUSY if self.status == tags.STATUS_BUSY else Unclean.IN_TRANSACTION
+        if outstanding.queue or outstanding.skipping:
+            return Unclean.OWED
+        if outstanding.copying:
+            return Unclean.COPY
+        if not outstanding.settled:
+            return Unclean.UNSETTLED
+        if not self.framer.whole:
+            return Unclean.PARTIAL_REPLY
+        return Unclean.UNSENT if self.connection.unsent() else None
+
+    def abandoned(self, partial: bool, now: int) -> None:
+        """Its session left without it being free. `partial`: half a request has been sent."""
+        if self.closing:
+            return
+        self.generation += 1
+        if not partial and self.unclean() is None:
+            self.pool.release(self, now, None)
+        elif not partial and self.status == tags.STATUS_BUSY and self.outstanding.ends_in_ready():
+            self.released_at = now
+            self._drained = 0
+            self.connection.receiver = self._from_abandoned
+            self.connection.resume_reading()
+            self.pool.move(self, states.BEING_CANCELED)
+            self.cancel(now)
+        else:
+            self.close(ServerClosed.ABANDONED)
+
+    # Queries of ours.
+
+    def check(self, query: str, now: int) -> None:
+        """Run a query with no session; the pool hears of a good end, a bad one closes."""
+        text = "" if query == EMPTY_QUERY else query
+        self.ask(text.encode(), Server._checked, now)
+
+    def align(self, query: bytes, session: "PooledSession", now: int) -> None:
+        """Give the server a session's parameters; then the session hears `aligned`."""
+        self.ask(query, Server._aligned, now)
+
+    def ask(self, query: bytes, done: Done, now: int) -> None:
+        """Run a query of ours, and tell `done` when it is answered. Its reply is ours, no session sees it."""
+        self._collector = Collector(BACKEND)
+        self._done = done
+        self._error = None
+        self.released_at = now
+        self.status = tags.STATUS_BUSY
+        self.connection.receiver = self._from_asked
+        self.connection.write(Query(query).encode())
+
+    def _from_asked(self, data: bytes, now: int) -> None:
+        collector = self._collector
+        assert collector is not None
+        collector.feed(data)
+        while (message := collector.next()) is not None:
+            tag, body = message
+            if tag == tags.ERROR_RESPONSE:
+                self._error = self._error or bytes((tag,)) + (len(body) + 4).to_bytes(4, "big") + body
+            elif tag == tags.PARAMETER_STATUS:
+                self.reported(body, self.values)
+            elif tag == tags.READY_FOR_QUERY:
+                self._answered(collector, body, now)
+                return
+
+    def _answered(self, collector: Collector, body: bytes, now: int) -> None:
+        if collector.rest():
+            raise UnexpectedMessage("server sent more than the reply to a query of ours")
+        if body != b"I":
+            raise UnexpectedMessage("server is in a transaction after a query of ours")
+        self.status = tags.STATUS_IDLE
+        self.connection.receiver = self._from_idle
+        self._collector = None
+        done, self._done = self._done, None
+        if done is not None:
+            done(self, self._error, now)
+
+    def _checked(self, error: bytes | None, now: int) -> None:
+        if error is not None:
+            self.close(ServerClosed.CHECK_FAILED)
+            return
+        # The check may have been server_reset_query or UNLISTEN; if it was not, nothing is lost by asking again.
+        self.listening = False
+        if self.pool.common.server_reset_query.upper().startswith("DISCARD ALL"):
+            self.applied = tuple((name, b"") for name, _ in self.applied)
+        self.pool.tested(self, now)
+
+    def _aligned(self, error: bytes | None, now: int) -> None:
+        session = self.session
+        assert session is not None
+        session.aligned(self, error, now)
+
+    # Nobody's bytes.
+
+    def _from_idle(self, data: bytes, now: int) -> None:
+        collector = Collector(BACKEND)
+        collector.feed(data)
+        while (message := collector.next()) is not None:
+            tag, body = message
+            if tag == tags.PARAMETER_STATUS:
+                self.reported(body, self.values)
+            elif tag == tags.ERROR_RESPONSE and self.is_fatal(body):
+                self.close(ServerClosed.SERVER_SHUTDOWN)
+                return
+            elif tag not in (tags.NOTICE_RESPONSE, tags.NOTIFICATION_RESPONSE):
+                raise UnexpectedMessage(f"server sent {chr(tag)!r} while it was idle")
+        if collector.rest():
+            raise UnexpectedMessage("server sent half a message while it was idle")
+
+    def judge_trailing(self, data: bytes, now: int) -> None:
+        """Bytes came behind the ReadyForQuery that ended its session's use of it."""
+        self.framer = Framer(BACKEND_LOOK, BACKEND)
+        try:
+            self._from_idle(data, now)
+        except ProtocolError as error:
+            self.failed(error)
+
+    def _from_abandoned(self, data: bytes, now: int) -> None:
+        """The rest of what a session that left had asked for: accounted for, and thrown away."""
+        framer = self.framer
+        outstanding = self.outstanding
+        for tag, start, stop in framer.feed(data):
+            if tag == tags.READY_FOR_QUERY:
+                outstanding.reply(tag)
+                self.status = framer.buffer[start + 5]
+            elif tag == tags.ERROR_RESPONSE:
+                if outstanding.queue:
+                    outstanding.error()
+            elif tag == tags.PARAMETER_STATUS:
+                self.reported(framer.buffer[start + 5 : stop], self.values)
+            elif tag == tags.COMMAND_COMPLETE:
+                self.noted(framer.buffer[start + 5 : stop])
+                outstanding.reply(tag)
+            elif tag not in (tags.NOTICE_RESPONSE, tags.NOTIFICATION_RESPONSE):
+                outstanding.reply(tag)
+        self._drained += len(data)
+        if self.status == tags.STATUS_BUSY or outstanding.queue:
+            if self._drained > DRAIN_MOST or outstanding.copying:
+                self.close(ServerClosed.ABANDONED)
+            return
+        self.connection.receiver = self._from_idle
+        if not self.cancels:
+            self._free_again(now)
+
+    @staticmethod
+    def is_fatal(fields: bytes) -> bool:
+        """Whether the beginning of an ErrorResponse's body says that the connection ends."""
+        return any(mark in fields for mark in (b"VFATAL\0", b"VPANIC\0", b"SFATAL\0", b"SPANIC\0"))
+
+    # Cancelling.
+
+    def cancel(self, now: int) -> None:
+        """Have PostgreSQL cancel what the server is doing; while one request is under way, at most one more waits."""
+        if self.cancels:
+            self._cancel_again = True
+            return
+        self.cancels = 1
+        self._network.send_cancel(self, self.generation)
+
+    def cancel_over(self, sent_and_closed: bool, now: int) -> None:
+        """The cancel connection is done with. False: it is not known whether PostgreSQL has acted yet."""
+        self.cancels = 0
+        waiters, self._cancel_waiters = self._cancel_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self.closing or self.connection.closed:
+            return
+        if not sent_and_closed:
+            self.close_needed = ServerClosed.CANCEL_TIMEOUT
+        if self._cancel_again and self.session is not None and self.status == tags.STATUS_BUSY:
+            self._cancel_again = False
+            self.cancel(now)
+        elif self.state == states.BEING_CANCELED and self.status != tags.STATUS_BUSY:
+            self._free_again(now)
+
+    def cancel_done(self) -> "asyncio.Future[None]":
+        """Ready when the cancel under way is over."""
+        waiter = asyncio.get_running_loop().create_future()
+        if self.cancels:
+            self._cancel_waiters.append(waiter)
+        else:
+            waiter.set_result(None)
+        return waiter
+
+    def _free_again(self, now: int) -> None:
+        if self.unclean() is None:
+            self.pool.release(self, now, None)
+        else:
+            self.close(ServerClosed.ABANDONED)
+
+    # The end.
+
+    def close(self, reason: ServerClosed, error: PoolerError | ProtocolError | None = None) -> None:
+        """Close, and tell its session if it has one. Returns at once; the slot is free when PostgreSQL has closed."""
+        if self.closing:
+            return
+        self.closing = True
+        self.close_reason = reason
+        self.closing_since = self._network.clock()
+        session, self.session = self.session, None
+        self.pool.move(self, states.CLOSING)
+        if reason is not ServerClosed.LOGIN_FAILED:
+            age = (self.closing_since - self.connected_at) // 1_000_000_000 if self.connected_at else 0
+            logger.info("%sclosing because: %s (age=%ds)", self.prefix, reason.value, age)
+        self._network.count_server_closed(reason)
+        if self.opening is not None:
+            self.opening.cancel()
+        elif not self.connection.closed:
+            self._say_goodbye(session is not None)
+        if session is not None:
+            session.server_lost(self, error or Killed(), self.closing_since)
+
+    def _say_goodbye(self, partial: bool) -> None:
+        connection = self.connection
+        if self.status == tags.STATUS_BUSY and not self.cancels:
+            # Without it PostgreSQL would not look at the connection before the query is done.
+            self.cancel(self.closing_since)
+        connection.receiver = self._ignore
+        connection.resume_reading()
+        if not partial and self.close_reason is not ServerClosed.ABANDONED:
+            connection.write(_TERMINATE)
+        connection.end()
+
+    def abort(self) -> None:
+        """Give up waiting for PostgreSQL's end of the connection."""
+        if self.opening is not None:
+            self.opening.cancel()
+        elif not self.connection.closed:
+            self.connection.transport.abort()
+
+    def _ignore(self, data: bytes, now: int) -> None:
+        """What comes after goodbye."""
+
+    # What its connection tells it.
+
+    def connected(self) -> None:
+        """The transport is there; the login reads from it."""
+
+    def writing_paused(self) -> None:
+        """PostgreSQL takes its requests too slowly."""
+        if self.session is not None:
+            self.session.server_full()
+
+    def writing_resumed(self) -> None:
+        """PostgreSQL reads again."""
+        if self.session is not None:
+            self.session.server_drained()
+
+    def failed(self, error: Exception) -> None:
+        """What it sent cannot be right, or we failed over it: it is not used again."""
+        if self.opening is not None or self.closing:
+            return
+        logger.warning("%sbroken server stream: %s", self.prefix, error)
+        told = error if isinstance(error, ProtocolError) else ServerLost("internal error")
+        self.close(ServerClosed.PROTOCOL, told)
+
+    def lost(self) -> None:
+        """The connection is closed: the slot is free."""
+        if self.opening is not None:
+            return
+        now = self._network.clock()
+        session, self.session = self.session, None
+        if not self.closing:
+            self.closing = True
+            age = (now - self.connected_at) // 1_000_000_000
+            logger.info("%sclosing because: %s (age=%ds)", self.prefix, ServerClosed.SERVER_CLOSED.value, age)
+            self._network.count_server_closed(ServerClosed.SERVER_CLOSED)
+        self.pool.gone(self, now)
+        self._network.gone()
+        if session is not None:
+            session.server_lost(self, None if self.errored else ServerLost(), now)

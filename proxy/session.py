@@ -1,0 +1,548 @@
+"""What one client believes it has: it borrows a server, relays, and gives it back.
+
+Laws of this file (hot: no asyncio, no logging, no settings copied, no closures):
+- One write per received chunk; the received object itself is forwarded unless a message in it was dropped or held.
+- `_link` and `_unlink` are the only places where session and server join and part.
+- Every request is pushed on the server's `outstanding` before it is written; a release happens only in the handler
+  of a ReadyForQuery(I) that leaves nothing owed.
+- What a server sends after the ReadyForQuery that released it is never seen by this client.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from config.types import PoolMode
+from protocol import sqlstate, tags
+from protocol.errors import ProtocolError, UnexpectedMessage
+from protocol.framer import FRONTEND_LOOK, FRONTEND_LOOK_COPY, FRONTEND_LOOK_IDLE, Framer
+from protocol.outstanding import MAX_OUTSTANDING
+from proxy.errors import Canceled, PoolerError, error_response
+from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
+from proxy.reasons import ClientClosed, Unclean
+
+if TYPE_CHECKING:
+    from proxy.connection import Connection
+    from proxy.pool.interfaces import SessionClient
+    from proxy.pool.pool import Pool
+    from proxy.server import Server
+
+HELD_MOST: Final = 64 * 1024
+"""Bytes a client may send ahead while it waits for a server; then it is read no further."""
+
+# Why the client is not read at the moment.
+_SERVER_FULL: Final = 1
+_HELD_FULL: Final = 2
+_MANY_OWED: Final = 4
+
+_COUNTED: Final = frozenset(
+    (
+        tags.QUERY,
+        tags.PARSE,
+        tags.BIND,
+        tags.DESCRIBE,
+        tags.EXECUTE,
+        tags.CLOSE,
+        tags.SYNC,
+        tags.FUNCTION_CALL,
+    )
+)
+_COPY: Final = frozenset((tags.COPY_DATA, tags.COPY_DONE, tags.COPY_FAIL))
+_ASYNCHRONOUS: Final = frozenset((tags.NOTICE_RESPONSE, tags.PARAMETER_STATUS, tags.NOTIFICATION_RESPONSE))
+# First letters of the command tags that change what we know of a server: LISTEN, DISCARD, RESET.
+_TELLING: Final = frozenset(b"LDR")
+_SETS: Final = 0x53
+
+Messages = list[tuple[int, int, int]]
+Piece = tuple[bytes, int, int, Messages]
+"""Buffer, how far it may be forwarded, how much of it belongs to an earlier message, and the messages in it."""
+Edit = tuple[int, int]
+"""Bytes of a buffer that are not forwarded: from, to."""
+
+
+class Session:
+    """Of one logged-in client. Times are nanoseconds; `held` is None unless pieces wait for a server."""
+
+    __slots__ = (
+        "_cancel_pending",
+        "_dropping",
+        "_skip_to_sync",
+        "_stops",
+        "applied",
+        "boot",
+        "client",
+        "closed",
+        "connection",
+        "framer",
+        "held",
+        "id",
+        "idle_since",
+        "notified",
+        "pool",
+        "query_started",
+        "server",
+        "values",
+        "waiting_since",
+        "xact_started",
+    )
+
+    def __init__(
+        self,
+        client: "SessionClient",
+        connection: "Connection",
+        pool: "Pool",
+        caps: tuple[int, ...],
+        values: Values,
+        applied: Applied = NOTHING_APPLIED,
+        boot: Applied = NOTHING_APPLIED,
+    ) -> None:
+        self.id = client.id
+        self.client = client
+        self.connection = connection
+        self.pool = pool
+        self.framer = Framer(FRONTEND_LOOK_IDLE, caps)
+        self.values = values
+        self.applied = applied
+        self.boot = boot
+        self.server: Server | None = None
+        self.held: list[Piece] | None = None
+        self.closed = False
+        self.waiting_since = 0
+        self.notified = False
+        self.query_started = 0
+        self.xact_started = 0
+        self.idle_since = 0
+        self._dropping = False
+        self._skip_to_sync = False
+        self._cancel_pending = False
+        self._stops = 0
+
+    # From the client.
+
+    def from_client(self, data: bytes, now: int) -> None:
+        """Bytes came from the client. Raises ProtocolError for what no server must see."""
+        framer = self.framer
+        messages = framer.feed(data)
+        self.pool.stats.bytes_received += len(data)
+        server = self.server
+        if server is not None and self.held is None:
+            self._to_server(server, framer.buffer, framer.end, framer.lead, messages, now)
+            return
+        if messages or framer.lead:
+            self._hold(framer.buffer, framer.end, framer.lead, messages, now)
+
+    def _to_server(
+        self, server: "Server", buffer: bytes, end: int, lead: int, messages: Messages, now: int
+    ) -> None:
+        outstanding = server.outstanding
+        if not outstanding.queue:
+            self.query_started = now
+        drops: list[Edit] = []
+        if self._dropping and lead:
+            self._drop_lead(lead, drops)
+        for tag, start, stop in messages:
+            if tag in _COUNTED:
+                outstanding.push(tag)
+            elif tag == tags.TERMINATE:
+                self.client.finish(None, ClientClosed.CLIENT_LEFT)
+                return
+            elif tag == tags.FLUSH:
+                if not outstanding.can_flush():
+                    drops.append((start, stop))
+            elif not outstanding.may_copy():
+                # COPY data for a COPY that has ended: PostgreSQL would ignore it, if it were still ours to ask.
+                drops.append((start, stop))
+                self._dropping = stop > end
+            elif tag != tags.COPY_DATA:
+                outstanding.push(tag)
+        if drops:
+            parts = _without(buffer, end, drops)
+            if not parts:
+                return
+            server.status = tags.STATUS_BUSY
+            server.connection.writelines(parts)
+        elif end:
+            server.status = tags.STATUS_BUSY
+            server.connection.write(buffer if end == len(buffer) else buffer[:end])
+        if len(outstanding.queue) > MAX_OUTSTANDING:
+            self._stop(_MANY_OWED)
+
+    def _drop_lead(self, lead: int, drops: list[Edit]) -> None:
+        """The rest of a message of which the beginning was dropped."""
+        drops.append((0, lead))
+        self._dropping = self.framer.streaming and lead == self.framer.end
+
+    # Without a server.
+
+    def _hold(self, buffer: bytes, end: int, lead: int, messages: Messages, now: int) -> None:
+        """Keep what came until there is a server for it, and see to it that there will be one."""
+        wanted, buffer, end, lead, messages = self._strip(buffer, end, lead, messages)
+        if self.closed or not wanted:
+            return
+        if self.held is not None:
+            self.held.append((buffer, end, lead, messages))
+            if sum(piece[1] for piece in self.held) > HELD_MOST:
+                self._stop(_HELD_FULL)
+            return
+        self.held = [(buffer, end, lead, messages)]
+        server = self.pool.checkout(self, now)
+        if server is not None and self._link(server, now):
+            self.held = None
+            self._to_server(server, buffer, end, lead, messages, now)
+
+    def _strip(
+        self, buffer: bytes, end: int, lead: int, messages: Messages
+    ) -> tuple[bool, bytes, int, int, Messages]:
+        """Take out what needs no server: Terminate, late COPY data, Flush, a group of which the rest was refused."""
+        if lead and not self._dropping and self.held:
+            return True, buffer, end, lead, messages
+        # The usual chunk begins with a request and holds nothing else that matters here.
+        if not lead and not self._skip_to_sync and all(message[0] in _COUNTED for message in messages):
+            return True, buffer, end, lead, messages
+        drops: list[Edit] = []
+        if lead and self._dropping:
+            self._drop_lead(lead, drops)
+        kept = bool(self.held) and not self._skip_to_sync
+        wanted = kept
+        for tag, start, stop in messages:
+            if tag == tags.TERMINATE:
+                self.client.finish(None, ClientClosed.CLIENT_LEFT)
+                break
+            if self._skip_to_sync:
+                drops.append((start, stop))
+                self._dropping = stop > end
+                if tag == tags.SYNC:
+                    self._skip_to_sync = False
+                    self.connection.write(_READY)
+            elif tag in _COUNTED:
+                kept = wanted = True
+            elif not kept:
+                drops.append((start, stop))
+                self._dropping = stop > end
+        if not drops:
+            return wanted, buffer, end, lead, messages
+        rest = b"".join(_without(buffer, end, drops))
+        shifted = _shifted(messages, drops)
+        return wanted and bool(shifted), rest, len(rest), 0, shifted
+
+    def assigned(self, server: "Server", now: int) -> bool:
+        """The pool lends this server to us after we waited."""
+        if self.closed or self.held is None:
+            return False
+        if self._link(server, now):
+            self._flush_held(now)
+        return True
+
+    def _flush_held(self, now: int) -> None:
+        held = self.held
+        server = self.server
+        self.held = None
+        if server is None or held is None:
+            return
+        for buffer, end, lead, messages in held:
+            if self.closed:
+                return
+            self._to_server(server, buffer, end, lead, messages, now)
+        self._go_on(_HELD_FULL)
+        if self._cancel_pending:
+            self._cancel_pending = False
+            server.cancel(now)
+
+    def aligned(self, server: "Server", error: bytes | None, now: int) -> None:
+        """The SET that gives the server our parameters is done; `error` is PostgreSQL's refusal of it."""
+        if error is not None:
+            self.client.finish(
+                PoolerError("invalid server parameter", raw=error), ClientClosed.SERVER_REFUSED
+            )
+            return
+        server.applied = self.applied
+        # What the server reports is the value's proper form; keeping it spares the next SET.
+        self.values = server.values
+        server.connection.receiver = self.from_server
+        self._flush_held(now)
+
+    # From the server.
+
+    def from_server(self, data: bytes, now: int) -> None:
+        """Bytes came from our server. Raises ProtocolError when they are not what it owed."""
+        server = self.server
+        assert server is not None
+        framer = server.framer
+        messages = framer.feed(data)
+        outstanding = server.outstanding
+        buffer = framer.buffer
+        end = framer.end
+        drops: list[Edit] = []
+        for tag, start, stop in messages:
+            if tag == tags.READY_FOR_QUERY:
+                outstanding.reply(tag)
+                if self._ready(server, buffer[start + 5], now):
+                    self._release(server, buffer, stop, drops, now)
+                    return
+                if self.closed:
+                    return
+            elif tag == tags.ERROR_RESPONSE:
+                self._on_error(server, buffer, start)
+            elif tag not in _ASYNCHRONOUS:
+                outstanding.reply(tag)
+                if tag == tags.COMMAND_COMPLETE:
+                    letter = buffer[start + 5]
+                    if letter in _TELLING or (letter == _SETS and server.applied):
+                        server.noted(buffer[start + 5 : min(stop, end)])
+                    if self.framer.look is FRONTEND_LOOK_COPY:
+                        self.framer.look = FRONTEND_LOOK
+                elif tag == tags.COPY_IN_RESPONSE:
+                    self.framer.look = FRONTEND_LOOK_COPY
+            elif tag == tags.PARAMETER_STATUS:
+                self.values = server.reported(buffer[start + 5 : stop], self.values)
+            elif tag == tags.NOTIFICATION_RESPONSE and not (
+                server.listening or self.pool.mode is PoolMode.SESSION
+            ):
+                drops.append((start, stop))
+        self._to_client(buffer, end, drops)
+        if self._stops & _MANY_OWED and len(outstanding.queue) < MAX_OUTSTANDING // 2:
+            self._go_on(_MANY_OWED)
+
+    def _to_client(self, buffer: bytes, end: int, drops: list[Edit]) -> None:
+        self.pool.stats.bytes_sent += end
+        if drops:
+            parts = _without(buffer, end, drops)
+            if parts:
+                self.connection.writelines(parts)
+        elif end:
+            self.connection.write(buffer if end == len(buffer) else buffer[:end])
+
+    def _on_error(self, server: "Server", buffer: bytes, start: int) -> None:
+        server.errored = True
+        if self.framer.look is FRONTEND_LOOK_COPY:
+            self.framer.look = FRONTEND_LOOK
+        if server.outstanding.queue:
+            server.outstanding.error()
+        elif not server.is_fatal(buffer[start + 5 : start + 96]):
+            raise UnexpectedMessage("server sent an error while nothing was owed")
+
+    def _ready(self, server: "Server", status: int, now: int) -> bool:
+        """A ReadyForQuery was accounted for; whether it lets the server go."""
+        stats = self.pool.stats
+        server.status = status
+        server.errored = False
+        stats.query_count += 1
+        stats.query_time += now - self.query_started
+        self.query_started = now
+        if self.framer.look is FRONTEND_LOOK_COPY:
+            self.framer.look = FRONTEND_LOOK
+        if status == tags.STATUS_IDLE:
+            stats.xact_count += 1
+            stats.xact_time += now - self.xact_started
+            self.xact_started = now
+            self.idle_since = now
+            if server.outstanding.queue:
+                server.status = tags.STATUS_BUSY
+                return False
+            return self.pool.mode is not PoolMode.SESSION
+        if status != tags.STATUS_IN_TRANSACTION and status != tags.STATUS_FAILED:
+            raise ProtocolError(f"server sent an unknown transaction status {status}")
+        self.idle_since = now
+        if server.outstanding.queue:
+            server.status = tags.STATUS_BUSY
+        if self.pool.mode is PoolMode.STATEMENT:
+            self.client.finish(
+                PoolerError(
+                    "transaction blocks not allowed in statement pooling mode", sqlstate.FEATURE_NOT_SUPPORTED
+                ),
+                ClientClosed.PROTOCOL,
+            )
+        return False
+
+    def _release(self, server: "Server", buffer: bytes, stop: int, drops: list[Edit], now: int) -> None:
+        """Pass on what is ours of this chunk and give the server back."""
+        self._to_client(buffer, stop, drops)
+        trailing = buffer[stop:]
+        missing = server.unclean() if not trailing else None
+        if self.framer.streaming:
+            missing = Unclean.PARTIAL_REQUEST
+        self._unlink(server)
+        if trailing:
+            server.judge_trailing(trailing, now)
+            missing = missing or server.unclean()
+        if not server.closing:
+            self.pool.release(server, now, missing)
+
+    # Joining and parting.
+
+    def _link(self, server: "Server", now: int) -> bool:
+        """Take the server; False while it is being given our parameters."""
+        self.server = server
+        self.xact_started = now
+        self.idle_since = now
+        self.framer.look = FRONTEND_LOOK
+        if self.connection.paused_since:
+            server.connection.pause_reading()
+        if server.values is self.values and server.applied is self.applied:
+            server.connection.receiver = self.from_server
+            return True
+        query = alignment(self.pool.tracked.names, server.values, self.values, server.applied, self.applied)
+        if not query:
+            server.applied = self.applied
+            server.connection.receiver = self.from_server
+            return True
+        server.align(query, self, now)
+        return False
+
+    def _unlink(self, server: "Server") -> None:
+        """Part from the server; what is to become of it is the caller's business."""
+        self.server = None
+        self.framer.look = FRONTEND_LOOK_IDLE
+        self._dropping = self.framer.streaming
+        self._cancel_pending = False
+        server.parted()
+        if self.connection.paused_since:
+            server.connection.resume_reading()
+        if self._stops:
+            self._go_on(_SERVER_FULL | _MANY_OWED)
+
+    # What happens to us.
+
+    def refused(self, error: PoolerError, reason: ClientClosed) -> None:
+        """The pool has no server for us and will have none."""
+        self.client.finish(error, reason)
+
+    def still_waiting(self) -> None:
+        """The queue is long (query_wait_notify): say so."""
+        self.notified = True
+        self.client.notify_waiting()
+
+    def close(self, now: int) -> None:
+        """The client is gone or is being told to go: leave the queue, part from the server."""
+        if self.closed:
+            return
+        self.closed = True
+        self.held = None
+        self.pool.leave(self)
+        server = self.server
+        if server is not None:
+            partial = self.framer.streaming and not self._dropping
+            self._unlink(server)
+            server.abandoned(partial, now)
+
+    def server_lost(self, server: "Server", error: PoolerError | ProtocolError | None, now: int) -> None:
+        """Our server is gone. `error` is what to tell the client; None if the server has said it itself."""
+        aligning = self.held is not None
+        self._unlink(server)
+        if aligning and not self.closed:
+            self._borrow_again(now)
+        else:
+            self.client.finish(error, ClientClosed.SERVER_LOST)
+
+    def _borrow_again(self, now: int) -> None:
+        """Nothing of ours was sent to the server that went: another will do."""
+        server = self.pool.checkout(self, now)
+        if server is not None and self._link(server, now):
+            self._flush_held(now)
+
+    def cancel(self, now: int) -> None:
+        """A CancelRequest came for us."""
+        server = self.server
+        if server is None:
+            if self.held is not None:
+                self._cancel_held(now)
+        elif self.held is not None:
+            self._cancel_pending = True
+        elif server.status == tags.STATUS_BUSY:
+            server.cancel(now)
+
+    def _cancel_held(self, now: int) -> None:
+        """The first request of those that wait is answered as PostgreSQL would answer a cancelled one."""
+        assert self.held is not None
+        pieces, self.held = self.held, None
+        self.connection.write(error_response(Canceled()))
+        for at, (buffer, end, _, messages) in enumerate(pieces):
+            for tag, _, stop in messages:
+                if tag in (tags.QUERY, tags.SYNC, tags.FUNCTION_CALL):
+                    self.connection.write(_READY)
+                    self._dropping = stop > end
+                    rest = [message for message in messages if message[1] >= stop]
+                    self._hold_rest(buffer, end, stop, rest, pieces[at + 1 :], now)
+                    return
+        self._skip_to_sync = True
+        self._dropping = self.framer.streaming
+        self.pool.leave(self)
+        self._go_on(_HELD_FULL)
+
+    def _hold_rest(
+        self, buffer: bytes, end: int, start: int, messages: Messages, pieces: list[Piece], now: int
+    ) -> None:
+        """Go on waiting with what stood behind a cancelled request, if anything did."""
+        held: list[Piece] = []
+        if messages:
+            shifted = [(tag, begin - start, stop - start) for tag, begin, stop in messages]
+            held.append((buffer[start:end], end - start, 0, shifted))
+        held += pieces
+        if held and not self._dropping:
+            self.held = held
+            return
+        self.pool.leave(self)
+        self._go_on(_HELD_FULL)
+
+    def is_idle(self) -> bool:
+        """Whether the client asks for nothing and is in no transaction."""
+        server = self.server
+        return self.held is None and (server is None or server.status == tags.STATUS_IDLE)
+
+    def unable_to_write_since(self) -> int:
+        """Since when the client takes nothing of what it is sent (ns); 0 if it does."""
+        return self.connection.paused_since
+
+    # Flow control: each direction stops by itself.
+
+    def client_full(self) -> None:
+        """The client takes its replies too slowly: its server is read no further."""
+        if self.server is not None:
+            self.server.connection.pause_reading()
+
+    def client_drained(self) -> None:
+        """The client has taken most of what was sent to it."""
+        if self.server is not None:
+            self.server.connection.resume_reading()
+
+    def server_full(self) -> None:
+        """The server takes its requests too slowly: the client is read no further."""
+        self._stop(_SERVER_FULL)
+
+    def server_drained(self) -> None:
+        """The server has taken most of what was sent to it."""
+        self._go_on(_SERVER_FULL)
+
+    def _stop(self, why: int) -> None:
+        self._stops |= why
+        self.connection.pause_reading()
+
+    def _go_on(self, why: int) -> None:
+        self._stops &= ~why
+        if not self._stops:
+            self.connection.resume_reading()
+
+
+_READY: Final = bytes((tags.READY_FOR_QUERY, 0, 0, 0, 5, tags.STATUS_IDLE))
+
+
+def _without(buffer: bytes, end: int, drops: list[Edit]) -> list[bytes]:
+    """The parts of `buffer[:end]` that are left."""
+    parts = []
+    pos = 0
+    for start, stop in drops:
+        if start > pos:
+            parts.append(buffer[pos:start])
+        pos = stop
+    if pos < end:
+        parts.append(buffer[pos:end])
+    return parts
+
+
+def _shifted(messages: Messages, drops: list[Edit]) -> Messages:
+    """Offsets of the messages that are left when the dropped bytes are gone."""
+    left = []
+    for tag, start, stop in messages:
+        if any(begin <= start < finish for begin, finish in drops):
+            continue
+        gone = sum(finish - begin for begin, finish in drops if finish <= start)
+        left.append((tag, start - gone, stop - gone))
+    return left

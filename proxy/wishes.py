@@ -1,0 +1,107 @@
+"""What a client asks for in its startup packet: who it is, where it wants to go, which settings it wants.
+
+PgBouncer's rules and texts. Nothing here is believed before the client has logged in.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from config.settings import Settings
+from config.types import UnknownParameters
+from protocol import sqlstate
+from protocol.startup import Startup, parse_options
+from proxy.errors import PoolerError
+from proxy.names import from_wire
+from proxy.pool.parameters import Applied, Tracked
+
+LONGEST_USER: Final = 127
+LONGEST_DATABASE: Final = 63
+"""PgBouncer's limits on names, in bytes."""
+
+_SAME_CONNECTION: Final = frozenset((b"user", b"database", b"options", b"replication"))
+_NO_REPLICATION: Final = frozenset((b"false", b"off", b"no", b"0", b""))
+
+
+class BadStartup(PoolerError):
+    """The startup packet asks for what cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """`tracked` and `applied` hold names in lower case; `extensions` are the protocol options (`_pq_.`)."""
+
+    user: str
+    database: str
+    tracked: dict[bytes, bytes] = field(default_factory=dict)
+    applied: Applied = ()
+    extensions: tuple[bytes, ...] = ()
+
+    def settings(self) -> Iterable[tuple[bytes, bytes]]:
+        """Every setting asked for, by name."""
+        return (*self.tracked.items(), *self.applied)
+
+    def boot(self) -> Applied:
+        """What a server started for this client alone is told at its own startup.
+
+        application_name is left out: it differs from client to client, means nothing to RESET, and would keep
+        clients from sharing servers.
+        """
+        kept = tuple(item for item in self.tracked.items() if item[0] != b"application_name")
+        return kept + self.applied
+
+
+def read_wishes(startup: Startup, settings: Settings, tracked: Tracked) -> Wishes:
+    """Sort the parameters of a startup packet. Raises BadStartup, and ProtocolError for malformed options."""
+    parameters = startup.parameters
+    if not parameters.get(b"user"):
+        raise BadStartup("no username supplied", sqlstate.INVALID_AUTHORIZATION)
+    user = parameters[b"user"]
+    database = parameters.get(b"database") or user
+    if len(user) > LONGEST_USER:
+        raise BadStartup("username too long", sqlstate.INVALID_AUTHORIZATION)
+    if len(database) > LONGEST_DATABASE:
+        raise BadStartup("database name too long", sqlstate.INVALID_CATALOG_NAME)
+    if parameters.get(b"replication", b"").lower() not in _NO_REPLICATION:
+        raise BadStartup("replication connections are not supported", sqlstate.FEATURE_NOT_SUPPORTED)
+    sorter = _Sorter(settings, tracked)
+    ignored = settings.ignore_startup_parameters
+    if b"options" in parameters and "options" not in ignored:
+        for name, value in parse_options(parameters[b"options"]):
+            sorter.add(name, value, "unsupported startup parameter in options: ")
+    for name, value in parameters.items():
+        if name not in _SAME_CONNECTION:
+            sorter.add(name, value, "unsupported startup parameter: ")
+    return Wishes(
+        from_wire(user),
+        from_wire(database),
+        sorter.tracked,
+        tracked.intern_applied(tuple(sorter.applied.items())),
+        tuple(sorter.extensions),
+    )
+
+
+class _Sorter:
+    """Puts each parameter where it belongs; what comes later wins."""
+
+    def __init__(self, settings: Settings, tracked: Tracked) -> None:
+        self._names = tracked
+        self._ignored = {name.lower() for name in settings.ignore_startup_parameters}
+        self._apply = settings.unknown_startup_parameters is UnknownParameters.APPLY
+        self.tracked: dict[bytes, bytes] = {}
+        self.applied: dict[bytes, bytes] = {}
+        self.extensions: list[bytes] = []
+
+    def add(self, name: bytes, value: bytes, refusal: str) -> None:
+        key = name.lower()
+        if key.startswith(b"_pq_."):
+            self.extensions.append(name)
+        elif self._names.index(key) >= 0:
+            self.tracked[key] = value
+        elif from_wire(key) in self._ignored:
+            return
+        elif self._apply:
+            self.applied[key] = value
+        else:
+            text = name.decode("utf-8", "backslashreplace")
+            raise BadStartup(refusal + text, sqlstate.UNDEFINED_OBJECT)
