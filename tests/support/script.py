@@ -1,0 +1,237 @@
+"""A fake PostgreSQL server that plays a script on a thread for each connection.
+
+Law: a script is a function of one `Conversation`; what it does not expect ends
+that connection and is kept in `FakeServer.problems`, which `close()` raises. A
+script may end a connection at any point by returning.
+"""
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from tests.support import messages as m
+from tests.support.messages import Message
+
+STARTUP_PARAMETERS: Mapping[str, str] = {
+    "application_name": "",
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "default_transaction_read_only": "off",
+    "in_hot_standby": "off",
+    "integer_datetimes": "on",
+    "IntervalStyle": "postgres",
+    "is_superuser": "off",
+    "server_encoding": "UTF8",
+    "server_version": "16.0",
+    "session_authorization": "fake",
+    "standard_conforming_strings": "on",
+    "TimeZone": "UTC",
+}
+"""What a stock server reports at login."""
+
+_CANCEL, _SSL, _GSSENC = 80877102, 80877103, 80877104
+
+
+class Unexpected(AssertionError):
+    """The pooler sent something the script did not foresee."""
+
+
+@dataclass
+class Cancel:
+    """A CancelRequest that was received."""
+
+    pid: int
+    secret: bytes
+
+
+@dataclass
+class Conversation:
+    """One accepted connection, after its startup packet (SSL and GSS requests get an N)."""
+
+    server: "FakeServer"
+    socket: socket.socket
+    number: int
+    startup: dict[str, str] = field(default_factory=dict)
+    version: int = 0
+    seen: list[Message] = field(default_factory=list)
+    _buffer: bytearray = field(default_factory=bytearray)
+
+    @property
+    def pid(self) -> int:
+        return 1000 + self.number
+
+    @property
+    def secret(self) -> bytes:
+        return struct.pack("!I", 0xABC00000 + self.number)
+
+    def take(self, count: int) -> bytes:
+        while len(self._buffer) < count:
+            data = self.socket.recv(65536)
+            if not data:
+                raise EOFError
+            self._buffer += data
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
+
+    def packet(self) -> bytes:
+        """An untyped packet without its length."""
+        (length,) = struct.unpack("!I", self.take(4))
+        return self.take(length - 4)
+
+    def read(self) -> Message:
+        """The next message; EOFError when the pooler has hung up."""
+        header = self.take(5)
+        (length,) = struct.unpack("!I", header[1:])
+        got = Message(header[:1], self.take(length - 4))
+        self.seen.append(got)
+        return got
+
+    def expect(self, tag: bytes, text: bytes | None = None) -> Message:
+        """The next message, which must have this tag and, if given, contain this text."""
+        got = self.read()
+        if got.tag != tag or (text is not None and text not in got.body):
+            raise Unexpected(f"expected {tag!r} {text!r}, got {got!r}")
+        return got
+
+    def send(self, *chunks: bytes) -> None:
+        self.socket.sendall(b"".join(chunks))
+
+    def welcome(self, parameters: Mapping[str, str] | None = None) -> None:
+        """AuthenticationOk, ParameterStatus for each, BackendKeyData, ReadyForQuery."""
+        values = {**STARTUP_PARAMETERS, **(parameters or {})}
+        for name in ("client_encoding", "DateStyle", "TimeZone", "application_name"):
+            asked = {key.lower(): value for key, value in self.startup.items()}.get(name.lower())
+            if asked is not None and name not in (parameters or {}):
+                values[name] = asked
+        statuses = [m.parameter_status(name, value) for name, value in values.items()]
+        key = m.backend_key_data(self.pid, self.secret)
+        self.send(m.authentication(0), *statuses, key, m.ready_for_query())
+
+    def refuse(self, sqlstate: str, text: str) -> None:
+        """A FATAL ErrorResponse; return from the script afterwards."""
+        self.send(m.error_response(sqlstate, text, severity="FATAL"))
+
+    def answer(self, *values: str, status: bytes = b"I") -> None:
+        """One row of text columns, CommandComplete and ReadyForQuery."""
+        names = [f"c{n}" for n in range(len(values))]
+        row = [m.row_description(names), m.data_row(values)]
+        self.send(*row, m.command_complete("SELECT 1"), m.ready_for_query(status))
+
+    def serve(self) -> None:
+        """Answers every simple query with its own text as the only column, until Terminate or EOF.
+
+        The empty query (the pooler's check), SET and DISCARD are answered as PostgreSQL does.
+        """
+        while True:
+            got = self.read()
+            if got.tag == b"X":
+                return
+            if got.tag != b"Q":
+                raise Unexpected(f"the default script serves simple queries only, got {got!r}")
+            sql = got.body.rstrip(b"\0").decode()
+            verb = sql.split(" ", 1)[0].rstrip(";").upper()
+            if not sql.strip("; "):
+                self.send(m.message(b"I"), m.ready_for_query())
+            elif verb in ("SET", "DISCARD", "RESET", "UNLISTEN"):
+                self.send(m.command_complete(verb), m.ready_for_query())
+            else:
+                self.answer(sql)
+
+
+Script = Callable[[Conversation], None]
+
+
+def default_script(conversation: Conversation) -> None:
+    """Lets anybody in and echoes queries."""
+    conversation.welcome()
+    conversation.serve()
+
+
+class FakeServer:
+    """Listens on a free loopback port; `script` may be replaced at any time for later connections."""
+
+    def __init__(self, script: Script = default_script) -> None:
+        self.script = script
+        self.host = "127.0.0.1"
+        self.conversations: list[Conversation] = []
+        self.cancels: list[Cancel] = []
+        self.problems: list[BaseException] = []
+        self._lock = threading.Lock()
+        self._listener = socket.create_server((self.host, 0), backlog=512)
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hangs up on everybody and raises the first problem of any script."""
+        _shut(self._listener)
+        with self._lock:
+            for conversation in self.conversations:
+                _shut(conversation.socket)
+        if self.problems:
+            raise self.problems[0]
+
+    def logins(self) -> int:
+        """How many startup packets have arrived."""
+        with self._lock:
+            return len(self.conversations)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                accepted, _ = self._listener.accept()
+            except OSError:
+                return
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._run, args=(accepted,), daemon=True).start()
+
+    def _run(self, accepted: socket.socket) -> None:
+        conversation = Conversation(self, accepted, 0)
+        try:
+            if self._begin(conversation):
+                self.script(conversation)
+        except (EOFError, ConnectionError, OSError):
+            pass
+        except BaseException as problem:
+            self.problems.append(problem)
+        finally:
+            _shut(accepted)
+
+    def _begin(self, conversation: Conversation) -> bool:
+        """Reads up to the startup packet; False for a CancelRequest."""
+        while True:
+            packet = conversation.packet()
+            (code,) = struct.unpack("!I", packet[:4])
+            if code in (_SSL, _GSSENC):
+                conversation.send(b"N")
+                continue
+            if code == _CANCEL:
+                self.cancels.append(Cancel(struct.unpack("!I", packet[4:8])[0], packet[8:]))
+                return False
+            words = packet[4:].split(b"\0")
+            texts = [word.decode() for word in words[: len(words) - 2]]
+            conversation.startup = dict(zip(texts[::2], texts[1::2], strict=True))
+            conversation.version = code
+            with self._lock:
+                self.conversations.append(conversation)
+                conversation.number = len(self.conversations)
+            return True
+
+
+def _shut(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()
