@@ -116,6 +116,7 @@ def _demo(options: argparse.Namespace) -> int:
             try:
                 return _run(_pooled(daemon, plan, options.seconds))
             except (Refused, OSError) as exc:
+                daemon.stop()
                 raise DaemonFailed(f"{exc}; the end of howdah's log:\n{daemon.log_tail()}") from exc
 
 

@@ -178,6 +178,26 @@ def test_the_user_comes_from_the_flag_before_the_configuration(
     assert daemon.steps == [f"become {user}", "log", "run"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "modules"),
+    [
+        (["event_loop = uvloop"], ["proxy.metrics.http", "uvloop"]),
+        (["event_loop = asyncio", "metrics_addr ="], []),
+    ],
+)
+def test_what_is_needed_later_is_imported_before_the_user_changes(
+    daemon: Daemon,
+    config: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[str],
+    modules: list[str],
+) -> None:
+    path = config(*lines)
+    monkeypatch.setattr("importlib.import_module", daemon.steps.append)
+    assert cli.main(["-u", "alice", path]) == 0
+    assert daemon.steps == [*cli.NEEDED_LATER, *modules, "become alice", "log", "run"]
+
+
 def test_a_user_that_cannot_be_become_stops_the_start(
     daemon: Daemon,
     config: Callable[..., str],
