@@ -60,7 +60,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=positive, metavar="N", help="end after this long (default: Ctrl-C)")
     parser.add_argument("--port", type=positive, metavar="N", help="the pooler's port (default 6432 if free)")
     parser.add_argument(
-        "--think", type=_number(0), default=250, metavar="MS", help="pause between transactions (default 250)"
+        "--think", type=_number(0), default=500, metavar="MS", help="pause between transactions (default 500)"
     )
     return parser.parse_args(arguments)
 

@@ -27,7 +27,7 @@ class Plan:
     """How many clients, and how long each thinks between two transactions (mean seconds)."""
 
     clients: int = 500
-    think: float = 0.25
+    think: float = 0.5
 
 
 @dataclass(slots=True)

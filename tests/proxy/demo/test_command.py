@@ -22,7 +22,7 @@ SERVER = Address(HOST, 5433, "demo", "demo", "pass")
 
 def test_options_have_the_defaults_of_the_readme() -> None:
     options = command._parse([])
-    assert vars(options) == {"clients": 500, "servers": 10, "seconds": None, "port": None, "think": 250}
+    assert vars(options) == {"clients": 500, "servers": 10, "seconds": None, "port": None, "think": 500}
 
 
 @pytest.mark.parametrize(
