@@ -1,7 +1,8 @@
 """Where Howdah spends its time under one workload: `python -m tests.bench.profile WORKLOAD [--seconds S]`.
 
-Samples with py-spy where that is installed (it sees the daemon as it is), else runs the daemon under cProfile
-(which makes calls look dearer than they are). Prints the functions with the most time of their own.
+Samples with py-spy where that is installed (it sees the daemon as it is, system calls included), else runs
+the daemon under cProfile (which makes calls look dearer than they are). Prints the functions with the most
+time of their own.
 """
 
 import argparse
@@ -110,7 +111,7 @@ class Profiler:
         if not self.sampler:
             yield
             return
-        options = ["--format", "raw", "--function", "--rate", str(_SAMPLES_PER_SECOND)]
+        options = ["--gil", "--format", "raw", "--function", "--rate", str(_SAMPLES_PER_SECOND)]
         command = [self.sampler, "record", *options, "--duration", str(seconds), "--output", str(self.output)]
         watcher = subprocess.Popen(
             [*command, "--pid", str(target.pid)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
