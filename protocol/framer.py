@@ -35,6 +35,8 @@ COMMAND_HEAD: Final = 16
 BORROW_HEAD: Final = 16_384
 
 HEADER: Final = 5
+# After so many messages of one length in a row it pays to look for more of them at once.
+_ALIKE: Final = 4
 
 _header: Final[Callable[[bytes, int], tuple[int, int]]] = Struct("!BI").unpack_from
 
@@ -124,6 +126,54 @@ BACKEND_LOOK: Final = _table(
 )
 
 
+def _run_over(data: bytes, pos: int, size: int, tag: int, cap: int) -> int:
+    """Where the messages with this tag that begin at `pos` end: behind `size` if the last of them is not whole.
+
+    Results of thousands of rows pass through here, one turn for each: locals only, and one call to unpack.
+    """
+    alike = 0
+    before = 0
+    while pos + HEADER <= size:
+        found, length = _header(data, pos)
+        if found != tag:
+            break
+        if length < 4 or length > cap:
+            raise reject(data[pos : pos + 8], tag, length, cap)
+        pos += 1 + length
+        if length != before:
+            before = length
+            alike = 0
+        else:
+            alike += 1
+            if alike == _ALIKE:
+                pos += _count_alike(data, pos, size, length) * (1 + length)
+                alike = 0
+    return pos
+
+
+def _count_alike(data: bytes, pos: int, size: int, length: int) -> int:
+    """How many whole messages from `pos` on have the header of the one before it.
+
+    Rows of numbers and dates are often of one length. Then their headers stand at equal distances, and five strided
+    slices, one for each byte of a header, check hundreds of them in the time that a loop takes for a few.
+    """
+    stride = 1 + length
+    header = data[pos - stride : pos - stride + HEADER]
+    total = 0
+    window = 4 * _ALIKE
+    while (most := min((size - pos) // stride, window)) > 0:
+        alike = most
+        for at in range(HEADER):
+            column = data[pos + at : pos + most * stride : stride]
+            alike = min(alike, most - len(column.lstrip(header[at : at + 1])))
+        total += alike
+        pos += alike * stride
+        if alike < window:
+            break
+        window *= 4
+    return total
+
+
 class Framer:
     """One direction of one connection after login.
 
@@ -172,17 +222,18 @@ class Framer:
         self.lead = pos
         look = self.look
         caps = self._caps
-        # Results of thousands of rows pass through this loop: locals only, and no call but the one to unpack.
         while pos + HEADER <= size:
             tag, length = _header(data, pos)
             if length < 4 or length > caps[tag]:
                 raise reject(data[pos : pos + 8], tag, length, caps[tag])
-            stop = pos + 1 + length
             want = look[tag]
-            if want != RUN:
-                if stop > size and pos + HEADER + want > size:
-                    break
-                found.append((tag, pos, stop))
+            if want == RUN:
+                pos = _run_over(data, pos, size, tag, caps[tag])
+                continue
+            stop = pos + 1 + length
+            if stop > size and pos + HEADER + want > size:
+                break
+            found.append((tag, pos, stop))
             pos = stop
         if pos >= size:
             self._rest = pos - size

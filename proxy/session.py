@@ -14,7 +14,7 @@ from config.types import PoolMode
 from protocol import sqlstate, tags
 from protocol.errors import ProtocolError, UnexpectedMessage
 from protocol.framer import FRONTEND_LOOK, FRONTEND_LOOK_COPY, FRONTEND_LOOK_IDLE, Framer
-from protocol.outstanding import MAX_OUTSTANDING
+from protocol.outstanding import COMPLETES, MAX_OUTSTANDING
 from proxy.errors import Canceled, PoolerError, error_response
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
 from proxy.reasons import ClientClosed, Unclean
@@ -123,11 +123,35 @@ class Session:
         messages = framer.feed(data)
         self.pool.stats.bytes_received += len(data)
         server = self.server
-        if server is not None and self.held is None:
-            self._to_server(server, framer.buffer, framer.end, framer.lead, messages, now)
-            return
-        if messages or framer.lead:
+        if self.held is None:
+            if server is None:
+                server = self._borrow(messages, now)
+            if server is not None:
+                self._to_server(server, framer.buffer, framer.end, framer.lead, messages, now)
+                return
+        elif messages or framer.lead:
             self._hold(framer.buffer, framer.end, framer.lead, messages, now)
+
+    def _borrow(self, messages: Messages, now: int) -> "Server | None":
+        """A server for what has just come, if there is one at once; else what came is kept, or needs none."""
+        framer = self.framer
+        buffer, end, lead = framer.buffer, framer.end, framer.lead
+        plain = not lead and not self._skip_to_sync
+        for message in messages:
+            if message[0] not in _COUNTED:
+                plain = False
+        if not plain:
+            if messages or lead:
+                self._hold(buffer, end, lead, messages, now)
+            return None
+        if not messages:
+            return None
+        self.held = [(buffer, end, lead, messages)]
+        server: Server | None = self.pool.checkout(self, now)
+        if server is None or not self._link(server, now):
+            return None
+        self.held = None
+        return server
 
     def _to_server(
         self, server: "Server", buffer: bytes, end: int, lead: int, messages: Messages, now: int
@@ -135,12 +159,18 @@ class Session:
         outstanding = server.outstanding
         if not outstanding.queue:
             self.query_started = now
+        queue = outstanding.queue
+        plain = not (outstanding.skipping or outstanding.copying or self._dropping)
         drops: list[Edit] = []
-        if self._dropping and lead:
+        if not plain and self._dropping and lead:
             self._drop_lead(lead, drops)
         for tag, start, stop in messages:
             if tag in _COUNTED:
-                outstanding.push(tag)
+                # What `push` does when nothing is special, without the call.
+                if plain:
+                    queue.append(tag)
+                else:
+                    outstanding.push(tag)
             elif tag == tags.TERMINATE:
                 self.client.finish(None, ClientClosed.CLIENT_LEFT)
                 return
@@ -162,7 +192,7 @@ class Session:
         elif end:
             server.status = tags.STATUS_BUSY
             server.connection.write(buffer if end == len(buffer) else buffer[:end])
-        if len(outstanding.queue) > MAX_OUTSTANDING:
+        if len(queue) > MAX_OUTSTANDING:
             self._stop(_MANY_OWED)
 
     def _drop_lead(self, lead: int, drops: list[Edit]) -> None:
@@ -193,9 +223,6 @@ class Session:
     ) -> tuple[bool, bytes, int, int, Messages]:
         """Take out what needs no server: Terminate, late COPY data, Flush, a group of which the rest was refused."""
         if lead and not self._dropping and self.held:
-            return True, buffer, end, lead, messages
-        # The usual chunk begins with a request and holds nothing else that matters here.
-        if not lead and not self._skip_to_sync and all(message[0] in _COUNTED for message in messages):
             return True, buffer, end, lead, messages
         drops: list[Edit] = []
         if lead and self._dropping:
@@ -271,6 +298,7 @@ class Session:
         buffer = framer.buffer
         end = framer.end
         drops: list[Edit] = []
+        queue = outstanding.queue
         for tag, start, stop in messages:
             if tag == tags.READY_FOR_QUERY:
                 outstanding.reply(tag)
@@ -282,7 +310,11 @@ class Session:
             elif tag == tags.ERROR_RESPONSE:
                 self._on_error(server, buffer, start)
             elif tag not in _ASYNCHRONOUS:
-                outstanding.reply(tag)
+                if queue and queue[0] == COMPLETES[tag] and not outstanding.copying:
+                    # What `reply` does when nothing is special, without the call.
+                    queue.popleft()
+                else:
+                    outstanding.reply(tag)
                 if tag == tags.COMMAND_COMPLETE:
                     letter = buffer[start + 5]
                     if letter in _TELLING or (letter == _SETS and server.applied):

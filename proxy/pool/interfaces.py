@@ -120,6 +120,7 @@ class PooledServer(Protocol):
     closing_since: int
     close_needed: ServerClosed | None
     cancels: int
+    listening: bool
     status: int
 
     @property
@@ -146,6 +147,9 @@ class PooledServer(Protocol):
 
 class Leases(Protocol):
     """Where a pool gets leave to open servers: the ledger, in this process or behind a socket."""
+
+    contended: bool
+    """Whether any pool was refused because of a limit it shares with others, and still waits."""
 
     def take(self, key: PoolKey, *, reserve: bool, since: int) -> bool:
         """Lease one server for a pool whose oldest client waits since `since`; False: a limit is reached."""

@@ -99,7 +99,7 @@ class Janitor:
         size = pool.settings.pool_size
         for server in [*pool.servers[states.USED], *pool.servers[states.IDLE]]:
             rested = now - server.released_at
-            staying = pool.size - len(pool.servers[states.CLOSING])
+            staying = pool.open - len(pool.servers[states.CLOSING])
             if server.close_needed is not None:
                 server.close(server.close_needed)
             elif now >= server.expires_at:

@@ -40,6 +40,7 @@ class Ledger:
         self._databases: Counter[str] = Counter()
         self._users: Counter[str] = Counter()
         self._refused: dict[PoolKey, int] = {}
+        self.contended = False
 
     def of_pool(self, key: PoolKey) -> int:
         """Servers leased to a pool."""
@@ -60,9 +61,10 @@ class Ledger:
             return False
         if self._shared_limit_reached(key, limits):
             self._refused[key] = since
+            self.contended = True
             self._reclaim(key)
             return False
-        self._refused.pop(key, None)
+        self.withdraw(key)
         self._pools[key] += 1
         self._databases[key.database] += 1
         self._users[key.user] += 1
@@ -82,7 +84,9 @@ class Ledger:
 
     def withdraw(self, key: PoolKey) -> None:
         """The pool has no client left that waits."""
-        self._refused.pop(key, None)
+        if self._refused:
+            self._refused.pop(key, None)
+            self.contended = bool(self._refused)
 
     def claimed_since(self, key: PoolKey) -> int | None:
         """Since when (ns) the longest-waiting other pool has waited for a slot that this pool holds; None: nobody."""

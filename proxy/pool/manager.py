@@ -169,7 +169,7 @@ class PoolManager:
 
     def servers_left(self, name: str | None) -> int:
         """How many servers are not closed (PAUSE waits for none)."""
-        return sum(pool.size for pool in self.pools_of(name))
+        return sum(pool.open for pool in self.pools_of(name))
 
     def sessions(self, name: str | None) -> list[SweptSession]:
         """Every logged-in session of a database, or of all."""
@@ -233,7 +233,7 @@ class PoolManager:
             return False
         for pool in pools:
             self.close_servers(pool, ServerClosed.IDLE_TIMEOUT)
-        if any(pool.size for pool in pools):
+        if any(pool.open for pool in pools):
             return False
         for pool in pools:
             self._retired.setdefault(database.name, Stats()).add(pool.stats)

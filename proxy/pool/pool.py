@@ -36,7 +36,7 @@ _LEASE_QUANTUM: Final = SECOND // 10
 
 class Pool:
     """Times are nanoseconds of one monotonic clock. `settings` (what holds for this pool) and `common` (what holds for
-    all) are replaced as a whole by a reload."""
+    all) are replaced as a whole by a reload. `open` counts the servers in all states, those that are closing too."""
 
     __slots__ = (
         "_serving",
@@ -50,6 +50,7 @@ class Pool:
         "key",
         "leases",
         "mode",
+        "open",
         "refusal",
         "refused_until",
         "servers",
@@ -90,6 +91,7 @@ class Pool:
         self.waiting: dict[PooledSession, None] = {}
         self.sessions: dict[PooledSession, SweptSession] = {}
         self.stats = Stats()
+        self.open = 0
         self.unclean: Counter[Unclean] = Counter()
         self.greeting: dict[bytes, bytes] | None = None
         self.credential: object = None
@@ -109,11 +111,6 @@ class Pool:
         return f"<Pool {self.key.database}/{self.key.user} {mode}: {counts or 'no servers'}, {len(self.waiting)} waiting>"
 
     @property
-    def size(self) -> int:
-        """Servers in all states, those that are closing too."""
-        return sum(map(len, self.servers))
-
-    @property
     def forced_user(self) -> bool:
         """Whether every client of the database shares this pool."""
         return self.settings.user is not None
@@ -125,7 +122,9 @@ class Pool:
         if not self.waiting and not self.database.paused:
             server = self._choose(session, now)
             if server is not None:
-                self._lend(server, session, now)
+                self.move(server, states.ACTIVE)
+                server.session = session
+                self.stats.server_assignment_count += 1
                 return server
         session.waiting_since = now
         session.notified = False
@@ -156,14 +155,17 @@ class Pool:
                 if server is None:
                     break
                 del self.waiting[session]
-                self._lend(server, session, now)
+                self.move(server, states.ACTIVE)
+                server.session = session
+                self.stats.server_assignment_count += 1
                 self.stats.wait_time += now - session.waiting_since
                 if not session.assigned(server, now):
                     server.session = None
                     self.move(server, states.IDLE)
         finally:
             self._serving = False
-        self.demand(now)
+        if self.waiting:
+            self.demand(now)
 
     def release(self, server: PooledServer, now: int, missing: Unclean | None) -> None:
         """Take a server back from its session. `missing` names the proof that could not be given, if any."""
@@ -173,6 +175,21 @@ class Pool:
             server.close(ServerClosed.UNCLEAN)
             return
         server.released_at = now
+        if (
+            self.mode is PoolMode.TRANSACTION
+            and now < server.expires_at
+            and not server.cancels
+            and not server.listening
+            and server.close_needed is None
+            and not self.leases.contended
+            and not self.database.paused
+            and not self.common.server_reset_query_always
+        ):
+            # Nothing speaks against it: the way that nearly every transaction ends.
+            self.move(server, states.IDLE)
+            if self.waiting:
+                self.serve(now)
+            return
         if server.cancels:
             self.move(server, states.BEING_CANCELED)
             return
@@ -198,6 +215,7 @@ class Pool:
     def gone(self, server: PooledServer, now: int) -> None:
         """PostgreSQL has closed, or was given up: the slot is free."""
         del self.servers[server.state][server]
+        self.open -= 1
         self.leases.give_back(self.key)
         if self.waiting or self.settings.min_pool_size:
             self.demand(now)
@@ -231,7 +249,7 @@ class Pool:
 
     def demand(self, now: int) -> None:
         """Open what is wanted and allowed."""
-        while self._wants_server(now):
+        while not self._full(now) and self._wants_server(now):
             host = self.hosts.choose(self.settings, now)
             if host is None:
                 self._wake(self.hosts.retry_at(self.settings, now), now)
@@ -243,6 +261,16 @@ class Pool:
             self.hosts.started(host)
             server = self.dialler.dial(self, host, boot)
             self.servers[states.LOGIN][server] = None
+            self.open += 1
+
+    def _full(self, now: int) -> bool:
+        """Whether the pool has all the servers it may have, so that nothing else needs to be asked."""
+        settings = self.settings
+        if not settings.pool_size or self.open < settings.pool_size:
+            return False
+        if self.mode is PoolMode.SESSION and self.servers[states.IDLE]:
+            return False
+        return self.open >= settings.pool_size + settings.reserve_pool_size or not self._may_use_reserve(now)
 
     def _wants_server(self, now: int) -> bool:
         if self.database.paused or self.refused_until > now:
@@ -253,7 +281,7 @@ class Pool:
             return False
         if len(self.waiting) > logins + len(self.servers[states.TESTED]):
             return True
-        return self.size < self.settings.min_pool_size and bool(self.sessions or self.forced_user)
+        return self.open < self.settings.min_pool_size and bool(self.sessions or self.forced_user)
 
     def _wanted_by(self, now: int) -> tuple[Applied, int]:
         """Start-up parameters of the waiting session the next server is for, and since when it waits."""
@@ -296,8 +324,12 @@ class Pool:
             return None
         if self.mode is PoolMode.SESSION:
             return self._choose_suitable(session, now)
+        common = self.common
+        server = next(iter(idle) if common.server_round_robin else reversed(idle))
+        if server.values is session.values and server.applied is session.applied:
+            return self._fresh(server, now)
         fallback = None
-        for server in islice(idle if self.common.server_round_robin else reversed(idle), _LOOK_AT):
+        for server in islice(idle if common.server_round_robin else reversed(idle), _LOOK_AT):
             if server.values is session.values and server.applied is session.applied:
                 return self._fresh(server, now)
             fallback = fallback or server
@@ -326,11 +358,6 @@ class Pool:
             server = next(reversed(used))
             self.move(server, states.TESTED)
             server.check(self.common.server_check_query, now)
-
-    def _lend(self, server: PooledServer, session: PooledSession, now: int) -> None:
-        self.move(server, states.ACTIVE)
-        server.session = session
-        self.stats.server_assignment_count += 1
 
     def _serviceable(self) -> bool:
         """Whether there is a server that can still serve somebody."""
