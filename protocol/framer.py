@@ -12,7 +12,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
-from protocol import tags
+from protocol import sqlstate, tags
 from protocol.errors import MalformedMessage, MessageTooLarge, UnexpectedMessage
 
 RUN: Final = -1
@@ -35,6 +35,8 @@ COMMAND_HEAD: Final = 16
 BORROW_HEAD: Final = 16_384
 
 HEADER: Final = 5
+# The field is signed: what is above is negative.
+_INT32_MOST: Final = 0x7FFFFFFF
 # After so many messages of one length in a row it pays to look for more of them at once.
 _ALIKE: Final = 4
 
@@ -84,12 +86,16 @@ BACKEND_CAPS: Final = {
 }
 
 
-def frontend_caps(max_packet_size: int = LARGE) -> tuple[int, ...]:
+def frontend_caps(max_packet_size: int = LARGE, *, simple_query: bool = True) -> tuple[int, ...]:
     """Largest length field accepted from a logged-in client, by tag; 0 for a tag it may not send.
 
-    `max_packet_size` (bytes, PgBouncer's setting) lowers the caps of the messages PostgreSQL itself lets be large.
+    `max_packet_size` (bytes, PgBouncer's setting) lowers the caps of the messages PostgreSQL itself lets be large;
+    `simple_query` is the opposite of its disable_pqexec.
     """
-    return _table(0, {tag: min(cap, max(max_packet_size, SMALL)) for tag, cap in FRONTEND_CAPS.items()})
+    caps = {tag: min(cap, max(max_packet_size, SMALL)) for tag, cap in FRONTEND_CAPS.items()}
+    if not simple_query:
+        del caps[tags.QUERY]
+    return _table(0, caps)
 
 
 BACKEND: Final = _table(0, BACKEND_CAPS)
@@ -250,8 +256,10 @@ def reject(
 ) -> MalformedMessage | MessageTooLarge | UnexpectedMessage:
     """The error for a header that cannot be accepted; `cap` 0 means that the tag itself may not come."""
     if not cap:
+        if tag == tags.QUERY:
+            return UnexpectedMessage("PQexec disallowed", sqlstate.FEATURE_NOT_SUPPORTED)
         return UnexpectedMessage(f"unknown pkt: message type {tag}")
-    if length < 4 or cap < SMALL:
+    if length < 4 or length > _INT32_MOST or cap < SMALL:
         return MalformedMessage(f"bad packet header: '{head.hex()}'")
     return MessageTooLarge(f"message of type {tag} too large: {length} bytes, limit {cap}")
 

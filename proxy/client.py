@@ -276,9 +276,11 @@ class Client:
             try:
                 while (length := packet_length(buffer)) is None or len(buffer) < length:
                     await self.connection.received(buffer.extend)
-                packet = parse_startup(bytes(buffer[:length]))
             except ProtocolError as error:
-                self._judge_nonsense(error, bytes(buffer[:8]))
+                logger.info("%sclosing: %s: '%s'", self.prefix, error.message, bytes(buffer[:8]).hex())
+                return None
+            packet = self._parse(bytes(buffer[:length]))
+            if packet is None:
                 return None
             del buffer[:length]
             if isinstance(packet, CancelRequest):
@@ -295,10 +297,15 @@ class Client:
                 raise ProtocolError(f"received unencrypted data after {what} request")
             self.connection.write(b"N")
 
-    def _judge_nonsense(self, error: ProtocolError, head: bytes) -> None:
-        if len(head) == 8 and head[4:6] == b"\0\3":
-            raise error
-        logger.info("%sclosing: %s: '%s'", self.prefix, error.message, head.hex())
+    def _parse(self, data: bytes) -> Packet | None:
+        """A whole packet; None for one that is of no kind we know. Raises ProtocolError for a broken startup packet."""
+        try:
+            return parse_startup(data)
+        except ProtocolError as error:
+            if data[4:6] == b"\0\3":
+                raise
+            logger.info("%sclosing: %s: '%s'", self.prefix, error.message, data[:8].hex())
+            return None
 
     def _negotiate(self, startup: Startup) -> None:
         if startup.major != 3:

@@ -16,7 +16,6 @@ from protocol import sqlstate as codes
 from proxy.names import ADMIN_DATABASES
 
 
-
 class OrderRefused(Exception):
     """An order that was not carried out; `message` is PgBouncer's text, `detail` what more is known."""
 

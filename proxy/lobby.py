@@ -55,7 +55,9 @@ class Lobby:
 
     def apply(self) -> None:
         """The settings have changed: make anew what was made of them."""
-        self.frontend_caps = frontend_caps(self.settings.max_packet_size)
+        self.frontend_caps = frontend_caps(
+            self.settings.max_packet_size, simple_query=not self.settings.disable_pqexec
+        )
         self.mock_key = _mock_key(self.settings)
 
     def next_id(self) -> int:

@@ -15,5 +15,6 @@ def to_wire(name: str) -> bytes:
     """The bytes this text stands for."""
     return name.encode("utf-8", "surrogateescape")
 
+
 ADMIN_DATABASES: Final = frozenset({"pgbouncer", "howdah"})
 """What clients call the console; no pool has these names."""

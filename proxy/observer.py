@@ -364,4 +364,3 @@ def _balance(hosts: Sequence[str], how: str) -> str | None:
 
 def _own(value: int | float | None, default: int | float) -> int:
     return int(default if value is None else value)
-

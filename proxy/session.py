@@ -15,7 +15,7 @@ from protocol import sqlstate, tags
 from protocol.errors import ProtocolError, UnexpectedMessage
 from protocol.framer import FRONTEND_LOOK, FRONTEND_LOOK_COPY, FRONTEND_LOOK_IDLE, Framer
 from protocol.outstanding import COMPLETES, MAX_OUTSTANDING
-from proxy.errors import Canceled, PoolerError, error_response
+from proxy.errors import Canceled, PoolerError, ServerLost, error_response
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
 from proxy.reasons import ClientClosed, Unclean
 
@@ -369,7 +369,11 @@ class Session:
             if server.outstanding.queue:
                 server.status = tags.STATUS_BUSY
                 return False
-            return self.pool.mode is not PoolMode.SESSION
+            if self.pool.mode is not PoolMode.SESSION:
+                return True
+            if server.close_needed is not None and self.pool.common.server_fast_close:
+                self.client.finish(ServerLost(server.close_needed.value), ClientClosed.SERVER_LOST)
+            return False
         if status != tags.STATUS_IN_TRANSACTION and status != tags.STATUS_FAILED:
             raise ProtocolError(f"server sent an unknown transaction status {status}")
         self.idle_since = now
@@ -403,6 +407,7 @@ class Session:
     def _link(self, server: "Server", now: int) -> bool:
         """Take the server; False while it is being given our parameters."""
         self.server = server
+        self.pool.stats.server_assignment_count += 1
         self.xact_started = now
         self.idle_since = now
         self.framer.look = FRONTEND_LOOK

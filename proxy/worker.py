@@ -254,7 +254,7 @@ class Worker:
         """Read the configuration again. Raises ConfigError and changes nothing if it is wrong."""
         process.notify_reloading()
         try:
-            settings = config.load(self._path)
+            settings = config.load(self.manager.settings.conffile or self._path)
         except ConfigError as error:
             for problem in error.problems:
                 logger.error("%s", problem)

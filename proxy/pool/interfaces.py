@@ -56,8 +56,7 @@ class PooledSession(Protocol):
         """The queue is long (query_wait_notify): tell the client."""
         ...
 
-    def server_lost(self, server: Lent, error: "PoolerError | ProtocolError | None", now: int
-    ) -> None:
+    def server_lost(self, server: Lent, error: "PoolerError | ProtocolError | None", now: int) -> None:
         """The server lent to this session is gone; `error` is what to tell the client, None if it knows."""
         ...
 

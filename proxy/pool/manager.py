@@ -226,6 +226,14 @@ class PoolManager:
                 database.dead = True
             else:
                 database.settings = fallback
+        self._make_minimal_pools()
+
+    def _make_minimal_pools(self) -> None:
+        """A pool of a forced user keeps its min_pool_size also before the first client."""
+        for database in list(self.databases.values()):
+            user = database.settings.user
+            if user and not database.dead and self.settings.for_pool(database.name, user).min_pool_size:
+                self.pool(database, user)
 
     def _drop(self, database: Database) -> bool:
         pools = list(self.pools_of(database.name))

@@ -124,7 +124,6 @@ class Pool:
             if server is not None:
                 self.move(server, states.ACTIVE)
                 server.session = session
-                self.stats.server_assignment_count += 1
                 return server
         session.waiting_since = now
         session.notified = False
@@ -157,7 +156,6 @@ class Pool:
                 del self.waiting[session]
                 self.move(server, states.ACTIVE)
                 server.session = session
-                self.stats.server_assignment_count += 1
                 self.stats.wait_time += now - session.waiting_since
                 if not session.assigned(server, now):
                     server.session = None
