@@ -277,6 +277,8 @@ class Pooler(Target):
 
     def log(self, since: int = 0) -> str:
         """The log from a byte position on; see `log_mark`."""
+        if not self.log_path.exists():
+            return ""
         with self.log_path.open("rb") as file:
             file.seek(since)
             return file.read().decode("utf-8", "backslashreplace")

@@ -56,9 +56,14 @@ class Target:
 
     def conninfo(self, database: str | None = None, user: str | None = None, **more: str | int) -> str:
         """A libpq connection string, without TLS and with a bounded wait."""
-        options = {"connect_timeout": 10, "sslmode": "disable", "gssencmode": "disable", **more}
+        options = {
+            "host": self.host,
+            "connect_timeout": 10,
+            "sslmode": "disable",
+            "gssencmode": "disable",
+            **more,
+        }
         return make_conninfo(
-            host=self.host,
             port=self.port,
             user=user or self.user,
             dbname=database or self.database,

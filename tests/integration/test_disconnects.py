@@ -1,0 +1,262 @@
+"""Somebody hangs up: a client in every phase, a server under its client or while nobody looks.
+
+A server comes back provably clean or not at all; what the vanished client had
+not finished has not happened; a client whose server dies is told so once. The
+numbers in brackets are those of the project's list of bad input.
+"""
+
+import threading
+
+import pytest
+
+from tests.support import messages as m
+from tests.support.fault_proxy import wait_until
+from tests.support.pooler import Pooler
+from tests.support.server import Server
+from tests.support.standard import APP, ONE, SESSION, SESSION_ONE, STATEMENT, howdah_only
+from tests.support.wire import Raw
+
+pytestmark = pytest.mark.usefixtures("alive")
+
+
+@pytest.fixture(autouse=True)
+def table(server: Server) -> None:
+    """An empty table vanished(n int) that everybody may fill."""
+    server.sql("create table if not exists vanished(n int)")
+    server.sql("grant all on vanished to public")
+    server.sql("truncate vanished")
+
+
+def leave(client: Raw, how: str) -> None:
+    match how:
+        case "reset":
+            client.reset()
+        case "close":
+            client.close()
+        case "terminate":
+            client.quit()
+
+
+WAYS = pytest.mark.parametrize("how", ["reset", "close", "terminate"])
+
+
+# --- clients -----------------------------------------------------------------------------------
+
+
+@WAYS
+@pytest.mark.parametrize("database", [ONE, SESSION_ONE])
+def test_an_open_transaction_is_rolled_back(pooler: Pooler, server: Server, how: str, database: str) -> None:
+    """[O43]"""
+    with pooler.raw(database) as client:
+        client.rows("begin")
+        client.rows("insert into vanished values (1)")
+        leave(client, how)
+    assert server.wait_until_quiet(1.0) <= 1.0
+    with pooler.raw(database, timeout=2) as rival:
+        assert rival.value("select count(*) from vanished") == "0"
+
+
+@howdah_only("PgBouncer lets the query run on")
+@WAYS
+def test_a_running_query_is_cancelled_on_the_server(pooler: Pooler, server: Server, how: str) -> None:
+    with pooler.raw(ONE) as client:
+        client.send(m.query("select pg_sleep(60) /* abandoned */"))
+        server.wait_for_query("/* abandoned */")
+        leave(client, how)
+    server.wait_until_quiet(2.0)
+    with pooler.raw(ONE, timeout=3) as rival:
+        assert rival.value("select 'served'") == "served"
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        m.parse("", "select 1"),
+        m.parse("", "select 1") + m.flush(),
+        m.parse("", "select 1") + m.bind() + m.execute() + m.flush(),
+        m.parse("", "selekt") + m.flush(),
+        m.one_shot("select 1") + m.parse("", "select 2") + m.bind(),
+        m.query("begin; insert into vanished values (1)"),
+        m.query("begin; select 1/0"),
+        m.query("copy vanished from stdin") + m.copy_data(b"1\n"),
+        m.query("select generate_series(1, 1000000)"),
+        m.query("select 1") + m.message_claiming(b"Q", 1000, b"insert into vanished values (1); "),
+        m.message(b"Q", b"insert into vanished values (1)\0")[:7],
+    ],
+    ids=[
+        "parsed",
+        "parsed, flushed",
+        "executed, flushed",
+        "failed, flushed",
+        "second half open",
+        "in a transaction",
+        "in a failed transaction",
+        "in copy",
+        "reading a large result",
+        "half a message behind a query",
+        "half a message",
+    ],
+)
+@pytest.mark.parametrize("database", [ONE, SESSION_ONE, STATEMENT])
+def test_a_client_may_vanish_in_any_phase(
+    pooler: Pooler, server: Server, phase: bytes, database: str
+) -> None:
+    with pooler.raw(database) as client:
+        client.send(phase)
+        client.reset()
+    with pooler.raw(database, timeout=3) as rival:
+        assert rival.value("select count(*) from vanished") == "0"
+    server.wait_until_quiet(2.0)
+
+
+def test_a_client_that_half_closes_after_its_query_is_no_trouble(pooler: Pooler, server: Server) -> None:
+    with pooler.raw(ONE) as client:
+        client.send(m.query("select 1"), m.terminate())
+        client.half_close()
+        client.until_closed(within=2)
+    with pooler.raw(ONE) as rival:
+        assert rival.value("select 1") == "1"
+
+
+@howdah_only("PgBouncer reads nothing from a waiting client")
+def test_a_waiting_client_that_vanishes_never_has_its_query_sent(pooler: Pooler, server: Server) -> None:
+    """A hundred clients wait behind one transaction and are reset."""
+    with pooler.raw(ONE) as holder:
+        holder.rows("begin")
+        waiting = [pooler.raw(ONE) for _ in range(100)]
+        for number, client in enumerate(waiting):
+            client.send(m.query(f"insert into vanished values ({number})"))
+        pooler.wait_for_pool(ONE, cl_waiting=100)
+        for client in waiting:
+            client.reset()
+        pooler.wait_for_pool(ONE, cl_waiting=0)
+        holder.rows("commit")
+        assert holder.value("select count(*) from vanished") == "0"
+
+
+@howdah_only("PgBouncer reads nothing from a waiting client")
+def test_clients_that_keep_waiting_are_served_in_the_order_they_came(pooler: Pooler) -> None:
+    with pooler.raw(ONE) as holder:
+        holder.rows("begin")
+        waiting = []
+        for number in range(10):
+            client = pooler.raw(ONE)
+            client.send(m.query("select clock_timestamp()::text"))
+            pooler.wait_for_pool(ONE, cl_waiting=number + 1)
+            waiting.append(client)
+        waiting.pop(3).reset()
+        pooler.wait_for_pool(ONE, cl_waiting=9)
+        holder.rows("commit")
+        times = [m.rows(client.until())[0][0] for client in waiting]
+        for client in waiting:
+            client.close()
+    assert None not in times
+    assert times == sorted(times, key=str)
+
+
+@howdah_only("PgBouncer closes the server instead of cancelling")
+def test_many_clients_vanishing_at_once_do_not_exceed_the_pool(pooler: Pooler, server: Server) -> None:
+    clients = [pooler.raw(APP) for _ in range(8)]
+    for client in clients:
+        client.send(m.query("select pg_sleep(30) /* crowd */"))
+    wait_until(lambda: len(server.busy_backends()) >= 8, 5, "all run")
+    before = len(server.backends(pooler.user))
+    for client in clients:
+        client.reset()
+    with pooler.raw(APP, timeout=5) as rival:
+        assert rival.value("select 1") == "1"
+        assert len(server.backends(pooler.user)) <= before
+    server.wait_until_quiet(3.0)
+
+
+# --- servers -----------------------------------------------------------------------------------
+
+
+@howdah_only("PgBouncer adds an error of its own")
+@pytest.mark.parametrize("database", [ONE, SESSION_ONE])
+@pytest.mark.parametrize("idle", [False, True], ids=["running", "idle in transaction"])
+def test_a_terminated_server_is_reported_once(
+    pooler: Pooler, server: Server, database: str, idle: bool
+) -> None:
+    """[O44]"""
+    with pooler.raw(database) as client:
+        if idle:
+            client.rows("begin")
+            pid = int(str(client.value("select pg_backend_pid()")))
+        else:
+            client.send(m.query("select pg_sleep(30) /* doomed */"))
+            pid = server.wait_for_query("/* doomed */")
+        server.sql("select pg_terminate_backend(%s)", [pid])
+        got = client.until_closed(within=3)
+    # A running query has announced its columns before it slept.
+    assert m.tags(got).lstrip("T") == "E"
+    fields = m.errors(got)[0]
+    assert (fields["S"], fields["C"]) == ("FATAL", "57P01")
+    assert fields["M"] == "terminating connection due to administrator command"
+
+
+@howdah_only("PgBouncer adds an error of its own")
+def test_the_session_of_a_lost_server_does_not_live_on(pooler: Pooler, server: Server) -> None:
+    """In session mode an idle session has lost its state with its server."""
+    with pooler.raw(SESSION) as client:
+        pid = int(str(client.value("select pg_backend_pid()")))
+        server.sql("select pg_terminate_backend(%s)", [pid])
+        got = client.until_closed(within=3)
+        assert m.tags(got) in ("E", "")
+
+
+@howdah_only("PgBouncer forwards to a dead server until the next check")
+def test_idle_servers_that_were_terminated_are_never_handed_out(pooler: Pooler, server: Server) -> None:
+    """[O45]"""
+    clients = [pooler.raw(APP) for _ in range(8)]
+    for _ in range(3):
+        for client in clients:
+            client.send(m.query("select pg_sleep(0.05)"))
+        for client in clients:
+            client.until()
+        doomed = server.backends(pooler.user)
+        server.sql("select pg_terminate_backend(pid) from unnest(%s::int[]) pid", [doomed])
+        wait_until(lambda: not server.backends(pooler.user), 3, "all terminated")
+        for number in range(100):
+            assert clients[number % 8].value(f"select {number}") == str(number)
+    for client in clients:
+        client.close()
+
+
+@howdah_only("PgBouncer adds an error of its own")
+def test_a_server_that_dies_with_a_waiting_rival_serves_the_rival_with_a_new_one(
+    pooler: Pooler, server: Server
+) -> None:
+    with pooler.raw(ONE) as client, pooler.raw(ONE) as rival:
+        client.send(m.query("select pg_sleep(30) /* dying */"))
+        pid = server.wait_for_query("/* dying */")
+        rival.send(m.query("select 'rival'"))
+        pooler.wait_for_pool(ONE, cl_waiting=1)
+        server.sql("select pg_terminate_backend(%s)", [pid])
+        assert m.tags(client.until_closed(within=3)).lstrip("T") == "E"
+        assert m.rows(rival.until(within=5)) == [["rival"]]
+
+
+def test_notices_on_an_idle_server_reach_nobody(pooler: Pooler, server: Server) -> None:
+    """A reload of PostgreSQL sends ParameterStatus to idle sessions; the next client must not be confused."""
+    with pooler.raw(ONE) as client:
+        client.value("select 1")
+        server.sql("select pg_reload_conf()")
+        for number in range(20):
+            assert client.value(f"select {number}") == str(number)
+
+
+def test_a_thousand_connects_and_resets_leave_nothing_behind(pooler: Pooler) -> None:
+    def storm() -> None:
+        for number in range(100):
+            client = pooler.raw(APP)
+            if number % 2:
+                client.send(m.query("select 1"))
+            client.reset()
+
+    threads = [threading.Thread(target=storm) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: not pooler.show("CLIENTS", database=APP), 5, "all gone")

@@ -1,0 +1,371 @@
+"""The process: its command line, its signals, its files, and how it ends."""
+
+import json
+import os
+import pwd
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.integration.conftest import Launch
+from tests.support import messages as m
+from tests.support.fault_proxy import wait_until
+from tests.support.pooler import ADMIN, ROOT, Pooler, StartFailed, ordinary_user
+from tests.support.server import Server
+from tests.support.standard import APP, ONE, build, databases, howdah_only
+from tests.support.wire import LoginRefused, Raw
+
+pytestmark = howdah_only("Howdah's own process")
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Runs `python -m proxy` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "proxy", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.fixture
+def socket_directory() -> Iterator[Path]:
+    """A short path (sockets allow about 100 bytes) in which anybody may create files."""
+    with tempfile.TemporaryDirectory(prefix="howdah-") as directory:
+        Path(directory).chmod(0o777)
+        yield Path(directory)
+
+
+def not_listening(pooler: Pooler) -> bool:
+    try:
+        socket.create_connection((pooler.host, pooler.port), 1).close()
+    except ConnectionError:
+        return True
+    return False
+
+
+# --- command line ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flag", ["-V", "--version"])
+def test_the_version_begins_as_pgbouncers_does(flag: str) -> None:
+    done = run(flag)
+    assert done.returncode == 0
+    assert done.stdout.startswith("PgBouncer 1.")
+
+
+def test_the_console_says_the_version_of_the_command_line(launch: Launch) -> None:
+    assert launch().admin("SHOW VERSION")[0]["version"] == run("-V").stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_names_the_flags(flag: str) -> None:
+    done = run(flag)
+    assert done.returncode == 0
+    for word in ("-d", "-R", "-q", "-v", "-u", "-V"):
+        assert word in done.stdout
+
+
+def test_a_missing_config_is_named(tmp_path: Path) -> None:
+    done = run(str(tmp_path / "nothing.ini"))
+    assert done.returncode == 1
+    assert "nothing.ini" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_config_is_named_with_file_line_and_key(server: Server) -> None:
+    pooler = build(databases(server), {"default_pool_sizes": 3}, user=server.user)
+    with pytest.raises(StartFailed) as caught:
+        pooler.start()
+    assert re.search(r"pgbouncer\.ini.*\d+.*default_pool_sizes", str(caught.value))
+    assert "default_pool_size" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    pooler.stop()
+
+
+def test_check_prints_the_problems_and_exits_with_one(server: Server) -> None:
+    pooler = build(databases(server), {"pool_mode": "sometimes"}, user=server.user)
+    done = run("check", str(pooler.config))
+    assert done.returncode == 1
+    assert "pool_mode" in done.stdout + done.stderr
+    pooler.settings["pool_mode"] = "session"
+    pooler.write_config()
+    assert run("check", str(pooler.config)).returncode == 0
+    pooler.stop()
+
+
+def test_what_is_not_supported_stops_the_start(server: Server) -> None:
+    for key, value in (
+        ("auth_type", "pam"),
+        ("client_tls_sslmode", "require"),
+        ("server_tls_sslmode", "verify-full"),
+    ):
+        pooler = build(databases(server), {key: value}, user=server.user)
+        with pytest.raises(StartFailed, match=key):
+            pooler.start()
+        pooler.stop()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root is refused")
+def test_root_is_refused_unless_told_whom_to_become(server: Server) -> None:
+    pooler = build(databases(server), user=server.user)
+    done = run(str(pooler.config))
+    assert done.returncode == 1
+    assert "root" in done.stderr + done.stdout
+    user = ordinary_user()
+    assert user is not None
+    pooler.settings["user"] = user
+    pooler.write_config()
+    with subprocess.Popen(
+        [sys.executable, "-m", "proxy", str(pooler.config)], cwd=ROOT, stderr=subprocess.DEVNULL
+    ) as process:
+        wait_until(lambda: not not_listening(pooler), 10, "listening")
+        assert Path(f"/proc/{process.pid}").stat().st_uid == pwd.getpwnam(user).pw_uid
+        process.send_signal(signal.SIGQUIT)
+    pooler.stop()
+
+
+def test_a_port_in_use_is_an_error(launch: Launch, server: Server) -> None:
+    first = launch()
+    second = build(databases(server), {"listen_port": first.port}, user=server.user)
+    second.start(wait=False)
+    assert second.wait(10) == 1
+    assert str(first.port) in second.log()
+    assert "Traceback" not in second.log()
+    second.stop()
+
+
+# --- life and death --------------------------------------------------------------------------------------
+
+
+def test_the_first_login_is_served_soon_after_the_start(server: Server) -> None:
+    pooler = build(databases(server), user=server.user)
+    started = time.monotonic()
+    with pooler, pooler.raw() as client:
+        assert client.value("select 1") == "1"
+        took = time.monotonic() - started
+    # The bar is 1.5 s on an idle machine; tests run beside each other.
+    assert took < 4.0
+
+
+def test_sighup_reloads(launch: Launch) -> None:
+    pooler = launch()
+    pooler.settings["default_pool_size"] = 33
+    pooler.write_config()
+    pooler.signal(signal.SIGHUP)
+    wait_until(
+        lambda: pooler.show("CONFIG", key="default_pool_size")[0]["value"] == "33",
+        5,
+        "the new value is in force",
+    )
+
+
+def test_sighup_with_a_bad_file_changes_nothing_and_says_why(launch: Launch) -> None:
+    pooler = launch()
+    pooler.config.write_text(pooler.config.read_text() + "pool_mode = sometimes\n")
+    with pooler.log_contains("pool_mode"):
+        pooler.signal(signal.SIGHUP)
+    with pooler.raw() as client:
+        assert client.value("select 1") == "1"
+
+
+def test_sigusr1_pauses_and_sigusr2_resumes(launch: Launch) -> None:
+    pooler = launch()
+    with pooler.raw() as client:
+        pooler.signal(signal.SIGUSR1)
+        wait_until(lambda: pooler.show("STATE", key="paused")[0]["value"] == "yes", 3, "paused")
+        client.send(m.query("select 'later'"))
+        assert client.silent_for(0.2)
+        pooler.signal(signal.SIGUSR2)
+        assert m.rows(client.until()) == [["later"]]
+
+
+def test_sigquit_ends_at_once(launch: Launch) -> None:
+    pooler = launch()
+    with pooler.raw() as client:
+        client.send(m.query("select pg_sleep(30)"))
+        pooler.wait_for_pool(pooler.database, cl_active=1)
+        started = time.monotonic()
+        pooler.signal(signal.SIGQUIT)
+        assert pooler.wait(5) == 0
+        assert time.monotonic() - started < 3.0
+
+
+def test_sigint_waits_for_servers(launch: Launch) -> None:
+    pooler = launch()
+    with pooler.raw(ONE) as busy, pooler.raw(ONE) as waiting:
+        busy.rows("begin")
+        waiting.send(m.query("select 1"))
+        pooler.wait_for_pool(ONE, cl_waiting=1)
+        pooler.signal(signal.SIGINT)
+        wait_until(lambda: not_listening(pooler), 5, "no newcomers")
+        assert busy.value("select 'goes on'") == "goes on"
+        assert pooler.running()
+        busy.query("commit")
+        assert pooler.wait(5) == 0
+        errors = m.errors(waiting.until_closed(within=2))
+        assert [fields["M"] for fields in errors] in (
+            [],
+            ["server shutting down"],
+            ["pooler is shutting down"],
+        )
+
+
+def test_sigterm_waits_for_clients(launch: Launch) -> None:
+    pooler = launch()
+    with pooler.raw(ONE) as client:
+        client.value("select 1")
+        pooler.signal(signal.SIGTERM)
+        wait_until(lambda: not_listening(pooler), 5, "no newcomers")
+        for _ in range(5):
+            assert client.value("select 'still served'") == "still served"
+        assert pooler.running()
+        client.quit()
+        assert pooler.wait(5) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_at_once(launch: Launch, number: signal.Signals) -> None:
+    pooler = launch()
+    with pooler.raw(ONE) as client:
+        client.rows("begin")
+        pooler.signal(number)
+        wait_until(lambda: not_listening(pooler), 5, "no newcomers")
+        assert pooler.running()
+        pooler.signal(number)
+        assert pooler.wait(5) == 0
+
+
+@pytest.mark.parametrize("mode", ["", " WAIT_FOR_SERVERS", " WAIT_FOR_CLIENTS"])
+def test_the_console_shuts_down_in_three_forms(launch: Launch, mode: str) -> None:
+    pooler = launch()
+    with pooler.raw("pgbouncer", ADMIN) as console:
+        console.send(m.query("SHUTDOWN" + mode))
+        if mode:
+            assert m.command_tags(console.until()) == ["SHUTDOWN"]
+            console.quit()
+        assert pooler.wait(5) == 0
+
+
+def test_while_it_waits_for_clients_the_console_stays_reachable_by_unix_socket(
+    launch: Launch, socket_directory: Path
+) -> None:
+    pooler = launch(settings={"unix_socket_dir": str(socket_directory)})
+    with pooler.raw(ONE) as client:
+        pooler.signal(signal.SIGTERM)
+        wait_until(lambda: not_listening(pooler), 5, "no newcomers by TCP")
+        with psycopg.connect(pooler.conninfo("pgbouncer", ADMIN, host=str(socket_directory))) as console:
+            console.autocommit = True
+            assert console.execute("SHOW VERSION").fetchone()
+        with pytest.raises(psycopg.OperationalError, match="shutting down"):
+            psycopg.connect(pooler.conninfo(ONE, host=str(socket_directory)))
+        client.quit()
+        assert pooler.wait(5) == 0
+
+
+def test_the_unix_socket_is_there_and_goes_with_the_process(launch: Launch, socket_directory: Path) -> None:
+    pooler = launch(settings={"unix_socket_dir": str(socket_directory), "unix_socket_mode": "0700"})
+    path = socket_directory / f".s.PGSQL.{pooler.port}"
+    assert path.stat().st_mode & 0o777 == 0o700
+    with psycopg.connect(pooler.conninfo(APP, host=str(socket_directory)), autocommit=True) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    pooler.signal(signal.SIGQUIT)
+    assert pooler.wait() == 0
+    assert not path.exists()
+
+
+def test_the_servers_are_reached_by_unix_socket(launch: Launch, server: Server) -> None:
+    directory = str(server.postgres.socket_directory)
+    pooler = launch({APP: {"host": directory, "port": server.port, "dbname": server.database}})
+    with pooler.raw(APP) as client:
+        assert client.value("select inet_client_addr() is null") == "t"
+
+
+def test_daemon_mode_writes_a_pidfile_and_removes_it(server: Server, socket_directory: Path) -> None:
+    pidfile, log = socket_directory / "pid", socket_directory / "log"
+    settings = {"pidfile": str(pidfile), "logfile": str(log)}
+    pooler = build(databases(server), settings, user=server.user)
+    done = run("-d", *pooler.privileges(), str(pooler.config))
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: not not_listening(pooler), 10, "listening")
+    pid = int(pidfile.read_text())
+    with pooler.raw() as client:
+        assert client.value("select 1") == "1"
+    again = run(*pooler.privileges(), str(pooler.config))
+    assert again.returncode == 1, "the pidfile belongs to a living process"
+    os.kill(pid, signal.SIGQUIT)
+    wait_until(lambda: not pidfile.exists(), 5, "the pidfile is gone")
+    assert "Traceback" not in log.read_text()
+    pooler.stop()
+
+
+def test_the_limit_on_descriptors_is_raised(launch: Launch) -> None:
+    """The soft limit is lifted to the hard one."""
+    pooler = launch()
+    limits = Path(f"/proc/{pooler.pid}/limits").read_text()
+    found = re.search(r"Max open files\s+(\d+)\s+(\d+)", limits)
+    assert found is not None
+    assert found[1] == found[2]
+
+
+# --- the log ---------------------------------------------------------------------------------------------
+
+
+def test_log_lines_have_pgbouncers_form(launch: Launch) -> None:
+    pooler = launch()
+    with pooler.raw(APP) as client:
+        client.value("select 1")
+    with pytest.raises(LoginRefused):
+        pooler.raw("nowhere")
+    pooler.wait_for_log(r"C-\S+: app/\S+@127\.0\.0\.1:\d+ login attempt: db=app user=\S+ tls=no")
+    pooler.wait_for_log(r"S-\S+: app/\S+@127\.0\.0\.1:\d+ new connection to server \(from 127\.0\.0\.1:\d+\)")
+    pooler.wait_for_log(
+        r"C-\S+: app/\S+@127\.0\.0\.1:\d+ closing because: client unexpected eof \(age=\d+s?\)"
+    )
+    pooler.wait_for_log(r"closing because: no such database: nowhere")
+    form = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+ \[\d+\] [A-Z]+ .+")
+    assert all(form.fullmatch(line) for line in pooler.log().splitlines()), pooler.log_tail(5)
+
+
+def test_the_statistics_line_comes_every_period(launch: Launch) -> None:
+    pooler = launch(settings={"stats_period": 1})
+    with pooler.raw(APP) as client:
+        client.value("select 1")
+        pooler.wait_for_log(
+            r"stats: \d+ xacts/s, \d+ queries/s, .*in \d+ B/s, out \d+ B/s, xact \d+ us", within=4
+        )
+
+
+def test_json_log_lines_are_json(launch: Launch) -> None:
+    pooler = launch(settings={"log_format": "json"})
+    with pooler.raw(APP):
+        pass
+    pooler.wait_for_log("login attempt")
+    assert all(isinstance(json.loads(line), dict) for line in pooler.log().splitlines())
+
+
+# --- event loops -------------------------------------------------------------------------------------------
+
+
+def test_it_runs_on_plain_asyncio_too(launch: Launch) -> None:
+    pooler = launch(settings={"event_loop": "asyncio"})
+
+    def busy(client: Raw) -> None:
+        for number in range(20):
+            assert client.value(f"select {number}") == str(number)
+
+    with pooler.raw(APP) as client, pooler.connect(APP) as connection:
+        busy(client)
+        assert connection.execute("select %s::int", (7,)).fetchone() == (7,)
+        assert m.errors(client.query("select 1/0"))[0]["C"] == "22012"

@@ -1,0 +1,341 @@
+"""PostgreSQL is away, starting, refusing, crashing or hostile.
+
+Clients wait where that helps, and hear the truth where it does not.
+
+The numbers in brackets are those of the project's list of bad input.
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.integration.conftest import FAKE, Launch, before_fake
+from tests.support import messages as m
+from tests.support.fault_proxy import FaultProxy, Way, wait_until
+from tests.support.pooler import Pooler
+from tests.support.postgres import PostgresServer
+from tests.support.script import Conversation, FakeServer, default_script
+from tests.support.server import Server
+from tests.support.standard import APP, ONE, SESSION_ONE, databases, entry, howdah_only
+from tests.support.wire import LoginRefused, Raw
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[FaultProxy]:
+    with FaultProxy((server.host, server.port)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def behind_proxy(proxy: FaultProxy, launch: Launch, server: Server) -> Pooler:
+    entries = databases(server, host=proxy.host, port=proxy.port)
+    return launch(entries, {"query_wait_timeout": 30, "server_connect_timeout": 2})
+
+
+def logged_in(pooler: Pooler, database: str, count: int) -> list[Raw]:
+    return [pooler.raw(database, timeout=30) for _ in range(count)]
+
+
+def close_all(clients: list[Raw]) -> None:
+    for client in clients:
+        client.close()
+
+
+def cut_off(pooler: Pooler, proxy: FaultProxy) -> None:
+    """Takes the server away and waits until the pooler has noticed."""
+    proxy.down()
+    wait_until(lambda: not pooler.show("SERVERS"), 3, "the pooler has lost its servers")
+
+
+# --- unreachable -----------------------------------------------------------------------------------------
+
+
+@howdah_only("PgBouncer waits for server_login_retry, 15 s")
+@pytest.mark.parametrize("known", [True, False], ids=["seen before", "never seen"])
+def test_clients_wait_for_a_server_that_is_down_and_are_served_when_it_is_back(
+    behind_proxy: Pooler, proxy: FaultProxy, known: bool
+) -> None:
+    if known:
+        close_all([behind_proxy.raw(ONE)])
+    cut_off(behind_proxy, proxy)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(behind_proxy.socket(30)) for _ in range(10)]
+        for client in clients:
+            client.send(m.startup({"user": behind_proxy.user, "database": ONE}) + m.query("select 'served'"))
+        time.sleep(1.0)
+        proxy.up()
+        started = time.monotonic()
+        for client in clients:
+            client.finish_login()
+            assert m.rows(client.until(within=5)) == [["served"]]
+        assert time.monotonic() - started < 3.0
+
+
+@howdah_only("PgBouncer opens one login after another")
+def test_many_waiting_clients_do_not_open_many_logins_at_once(
+    behind_proxy: Pooler, proxy: FaultProxy
+) -> None:
+    clients = logged_in(behind_proxy, APP, 50)
+    cut_off(behind_proxy, proxy)
+    for client in clients:
+        client.send(m.query("select 1"))
+    before = len(proxy.links)
+    time.sleep(1.0)
+    proxy.up()
+    for client in clients:
+        assert m.rows(client.until(within=10)) == [["1"]]
+    assert len(proxy.links) - before <= 8
+    close_all(clients)
+
+
+def test_a_client_that_waits_for_an_absent_server_is_told_when_its_time_is_up(
+    behind_proxy: Pooler, proxy: FaultProxy
+) -> None:
+    close_all([behind_proxy.raw(ONE)])
+    cut_off(behind_proxy, proxy)
+    behind_proxy.admin("SET query_wait_timeout = 1")
+    with behind_proxy.raw(ONE) as client:
+        started = time.monotonic()
+        client.send(m.query("select 1"))
+        errors = m.errors(client.until_closed(within=5))
+        assert len(errors) == 1
+        assert errors[0]["S"] == "FATAL"
+        assert 0.5 <= time.monotonic() - started <= 2.5
+
+
+@howdah_only("PgBouncer needs tcp_user_timeout for this")
+def test_a_connection_attempt_that_is_swallowed_ends_at_its_timeout(
+    behind_proxy: Pooler, proxy: FaultProxy
+) -> None:
+    proxy.swallow_new(True)
+    with behind_proxy.socket(30) as client:
+        client.send(m.startup({"user": behind_proxy.user, "database": ONE}) + m.query("select 'served'"))
+        wait_until(lambda: len(proxy.links) == 1, 3, "a first attempt")
+        proxy.swallow_new(False)
+        client.finish_login()
+        assert m.rows(client.until(within=8)) == [["served"]]
+
+
+@pytest.mark.parametrize("database", [ONE, SESSION_ONE])
+def test_a_server_connection_that_is_reset_costs_its_client_one_error(
+    behind_proxy: Pooler, proxy: FaultProxy, database: str
+) -> None:
+    with behind_proxy.raw(database) as client, behind_proxy.raw(database) as rival:
+        client.rows("begin")
+        proxy.reset()
+        client.send_quietly(m.query("select 1"))
+        (fields,) = m.errors(client.until_closed(within=3))
+        assert fields["S"] == "FATAL"
+        assert fields["M"] == "server conn crashed?"
+        assert fields["C"] in ("08006", "08P01")
+        assert rival.value("select 'new server'") == "new server"
+
+
+def test_half_an_answer_is_not_taken_for_a_whole_one(behind_proxy: Pooler, proxy: FaultProxy) -> None:
+    with behind_proxy.raw(ONE) as client, behind_proxy.raw(ONE) as rival:
+        client.value("select 1")
+        passed = proxy.alive()[0].passed[Way.TO_CLIENT]
+        proxy.stop_at(Way.TO_CLIENT, passed + 20_000)
+        client.send(m.query("select repeat('x', 100000)"))
+        wait_until(lambda: proxy.alive()[0].passed[Way.TO_CLIENT] == passed + 20_000, 3, "half is there")
+        proxy.reset()
+        proxy.heal()
+        with pytest.raises((AssertionError, EOFError, ConnectionError)):
+            client.until()
+        assert rival.value("select 'whole'") == "whole"
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_replies_in_tiny_pieces_are_put_together(behind_proxy: Pooler, proxy: FaultProxy, size: int) -> None:
+    proxy.slice(size)
+    with behind_proxy.raw(ONE, timeout=30) as client:
+        assert m.rows(client.query("select 'a', null, repeat('b', 300)")) == [["a", None, "b" * 300]]
+        got = client.ask(m.one_shot("select 1") * 3)
+        assert m.rows(got + client.until() + client.until()) == [["1"]] * 3
+        assert m.errors(client.query("select 1/0"))[0]["C"] == "22012"
+
+
+# --- starting --------------------------------------------------------------------------------------------
+
+
+@howdah_only("PgBouncer waits for server_login_retry after each")
+@pytest.mark.parametrize("sqlstate", ["57P03", "57P02"])
+def test_clients_wait_while_the_server_is_starting_up(
+    launch: Launch, fake: FakeServer, sqlstate: str
+) -> None:
+    """[O47]"""
+
+    fake.script = refusing(sqlstate, "the database system is starting up")
+    pooler = before_fake(launch, fake, query_wait_timeout=30)
+    with pooler.socket(30) as client:
+        client.send(m.startup({"user": "u", "database": FAKE}) + m.query("select 'ready'"))
+        wait_until(lambda: fake.logins() >= 3, 5, "it keeps asking")
+        asked = fake.logins()
+        assert asked < 20
+        started = time.monotonic()
+        fake.script = default_script
+        client.finish_login()
+        assert m.rows(client.until(within=5)) == [["select 'ready'"]]
+        assert time.monotonic() - started < 2.0
+
+
+@howdah_only("PgBouncer waits for server_login_retry after each")
+def test_the_probes_of_a_starting_server_become_rarer(launch: Launch, fake: FakeServer) -> None:
+    times: list[float] = []
+
+    def starting(conversation: Conversation) -> None:
+        times.append(time.monotonic())
+        conversation.refuse("57P03", "the database system is starting up")
+
+    fake.script = starting
+    pooler = before_fake(launch, fake)
+    with ExitStack() as stack:
+        for _ in range(20):
+            client = stack.enter_context(pooler.socket())
+            client.send(m.startup({"user": "u", "database": FAKE}))
+        wait_until(lambda: len(times) >= 7, 10, "seven probes")
+        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+        assert gaps[5] > gaps[0]
+        assert max(gaps) <= 2.0
+        assert len(times) <= 12
+    fake.script = default_script
+
+
+# --- refused on principle ----------------------------------------------------------------------------
+
+
+def refusing(sqlstate: str, text: str) -> Callable[[Conversation], None]:
+    return lambda conversation: conversation.refuse(sqlstate, text)
+
+
+@howdah_only("PgBouncer 1.18 keeps the first client waiting")
+def test_a_wrong_server_password_is_told_at_once_and_tried_once(launch: Launch, fake: FakeServer) -> None:
+    """[O48]"""
+    fake.script = refusing("28P01", 'password authentication failed for user "u"')
+    pooler = before_fake(launch, fake, server_login_retry=30)
+    for _ in range(10):
+        started = time.monotonic()
+        with pytest.raises(LoginRefused, match='password authentication failed for user "u"'):
+            pooler.raw(FAKE)
+        assert time.monotonic() - started < 1.0
+    assert fake.logins() == 1
+
+
+@howdah_only("PgBouncer's cached error has a code of its own")
+@pytest.mark.parametrize(
+    ("sqlstate", "text"),
+    [
+        ("28P01", "password authentication failed"),
+        ("3D000", 'database "x" does not exist'),
+        ("28000", 'no pg_hba.conf entry for host "127.0.0.1"'),
+    ],
+)
+def test_waiting_clients_hear_the_servers_own_words(
+    launch: Launch, fake: FakeServer, sqlstate: str, text: str
+) -> None:
+    """[O48]"""
+    fake.script = refusing(sqlstate, text)
+    pooler = before_fake(launch, fake, server_login_retry=30)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(pooler.socket()) for _ in range(10)]
+        for client in clients:
+            client.send(m.startup({"user": "u", "database": FAKE}))
+        for client in clients:
+            got = client.until_closed(within=3)
+            assert [(fields["S"], fields["C"]) for fields in m.errors(got)] == [("FATAL", sqlstate)]
+            assert text in m.errors(got)[0]["M"]
+    assert fake.logins() <= 2
+
+
+@howdah_only("PgBouncer 1.18 keeps the first client waiting")
+def test_after_server_login_retry_the_server_is_asked_again(launch: Launch, fake: FakeServer) -> None:
+    fake.script = refusing("28P01", "password authentication failed")
+    pooler = before_fake(launch, fake, server_login_retry=1)
+    with pytest.raises(LoginRefused):
+        pooler.raw(FAKE)
+    fake.script = default_script
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            with pooler.raw(FAKE) as client:
+                assert client.value("select 'in'") == "select 'in'"
+                return
+        except (LoginRefused, EOFError, AssertionError):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+# --- a crash and a restart, for real -----------------------------------------------------------------
+
+
+@pytest.fixture
+def fragile(new_postgres: Callable[..., PostgresServer]) -> Iterator[Server]:
+    """A cluster that may be crashed."""
+    postgres = new_postgres()
+    server = Server(postgres, postgres.new_database())
+    yield server
+    server.close()
+
+
+@howdah_only("PgBouncer waits for server_login_retry")
+def test_a_crash_costs_each_active_client_one_error_and_the_waiting_ones_nothing(
+    launch: Launch, fragile: Server
+) -> None:
+    """[O46] Fifty active, fifty waiting; one backend is killed as by the kernel."""
+    pooler = launch({APP: entry(fragile, pool_size=50)}, user=fragile.user)
+    active, waiting = logged_in(pooler, APP, 50), logged_in(pooler, APP, 50)
+    for client in active:
+        client.send(m.query("select pg_sleep(30) /* active */"))
+    wait_until(lambda: len(fragile.busy_backends()) == 50, 10, "all fifty run")
+    for client in waiting:
+        client.send(m.query("select 'served'"))
+    pooler.wait_for_pool(APP, cl_waiting=50)
+    fragile.postgres.own.kill_backend(fragile.wait_for_query("/* active */"))
+    for client in active:
+        (fields,) = m.errors(client.until_closed(within=10))
+        assert fields["C"] in ("57P02", "08006"), fields
+    for client in waiting:
+        assert m.rows(client.until(within=20)) == [["served"]]
+    close_all(active + waiting)
+
+
+@howdah_only("PgBouncer waits for server_login_retry")
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_restart_under_load_costs_only_what_was_under_way(
+    launch: Launch, fragile: Server, mode: str
+) -> None:
+    """Forty clients do short queries over a restart: at most one error each, and all work afterwards."""
+    pooler = launch({APP: entry(fragile, pool_size=8)}, user=fragile.user)
+    stop, errors, problems = threading.Event(), [0] * 40, list[str]()
+
+    def work(number: int) -> None:
+        while not stop.is_set():
+            try:
+                with pooler.raw(APP, timeout=20) as client:
+                    while not stop.is_set():
+                        client.value("select pg_sleep(0.01)")
+            except (EOFError, AssertionError, ConnectionError):
+                errors[number] += 1
+            except Exception as problem:
+                problems.append(repr(problem))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    before = len(fragile.postgres.log())
+    fragile.postgres.own.restart(mode)  # type: ignore[arg-type]
+    with pooler.raw(APP, timeout=20) as client:
+        assert client.value("select 'back'") == "back"
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    assert problems == []
+    assert max(errors) <= 2
+    assert sum(errors) <= 16
+    log = fragile.postgres.log()[before:]
+    assert log.count("connection authorized") <= 8 + 8 + 3
+    assert "too many" not in log
