@@ -3,8 +3,8 @@
 Laws of this file:
 - `feed` never copies what it does not have to: what may be forwarded is `buffer[:end]`, and where nothing was
   held back `buffer` is the very object received.
-- A message is *run over* (its bytes are forwarded as they come and nobody looks), or *reported* once as many bytes
-  of it are there as its look table asks for; the rest of a longer one streams.
+- A message is *run over* (its bytes are forwarded as they come and nobody looks), or *reported* once as many
+  bytes of it are there as its look table asks for; the rest of a longer one streams.
 - A length is checked against the cap of its tag before anything is sliced or waited for.
 """
 
@@ -89,8 +89,8 @@ BACKEND_CAPS: Final = {
 def frontend_caps(max_packet_size: int = LARGE, *, simple_query: bool = True) -> tuple[int, ...]:
     """Largest length field accepted from a logged-in client, by tag; 0 for a tag it may not send.
 
-    `max_packet_size` (bytes, PgBouncer's setting) lowers the caps of the messages PostgreSQL itself lets be large;
-    `simple_query` is the opposite of its disable_pqexec.
+    `max_packet_size` (bytes, PgBouncer's setting) lowers the caps of the messages PostgreSQL itself lets be
+    large; `simple_query` is the opposite of its disable_pqexec.
     """
     caps = {tag: min(cap, max(max_packet_size, SMALL)) for tag, cap in FRONTEND_CAPS.items()}
     if not simple_query:
@@ -112,7 +112,9 @@ FRONTEND_LOOK_IDLE: Final = _table(
         tags.COPY_DATA: 0,
     },
 )
-"""What is looked at while the client has no server: nothing is reported that would hold a server for half a message."""
+"""What is looked at while the client has no server: nothing is reported that would hold a server for half
+a message.
+"""
 FRONTEND_LOOK_COPY: Final = _table(
     0, {tags.TERMINATE: WHOLE, tags.FLUSH: WHOLE, tags.SYNC: WHOLE, tags.COPY_DATA: RUN}
 )
@@ -133,7 +135,8 @@ BACKEND_LOOK: Final = _table(
 
 
 def _run_over(data: bytes, pos: int, size: int, tag: int, cap: int) -> int:
-    """Where the messages with this tag that begin at `pos` end: behind `size` if the last of them is not whole.
+    """Where the messages with this tag that begin at `pos` end: behind `size` if the last of them is not
+    whole.
 
     Results of thousands of rows pass through here, one turn for each: locals only, and one call to unpack.
     """
@@ -160,8 +163,9 @@ def _run_over(data: bytes, pos: int, size: int, tag: int, cap: int) -> int:
 def _count_alike(data: bytes, pos: int, size: int, length: int) -> int:
     """How many whole messages from `pos` on have the header of the one before it.
 
-    Rows of numbers and dates are often of one length. Then their headers stand at equal distances, and five strided
-    slices, one for each byte of a header, check hundreds of them in the time that a loop takes for a few.
+    Rows of numbers and dates are often of one length. Then their headers stand at equal distances, and five
+    strided slices, one for each byte of a header, check hundreds of them in the time that a loop takes for a
+    few.
     """
     stride = 1 + length
     header = data[pos - stride : pos - stride + HEADER]
@@ -183,8 +187,8 @@ def _count_alike(data: bytes, pos: int, size: int, length: int) -> int:
 class Framer:
     """One direction of one connection after login.
 
-    After `feed`, `buffer[:end]` may be forwarded; its first `lead` bytes belong to a message reported earlier.
-    `look` may be replaced between two calls.
+    After `feed`, `buffer[:end]` may be forwarded; its first `lead` bytes belong to a message reported
+    earlier. `look` may be replaced between two calls.
     """
 
     __slots__ = ("_caps", "_held", "_rest", "buffer", "end", "lead", "look")
@@ -245,6 +249,8 @@ class Framer:
             self._rest = pos - size
             self.end = size
         else:
+            if not caps[data[pos]]:
+                raise reject(data[pos:], data[pos], EMPTY, 0)
             self._rest = 0
             self._held = data[pos:]
             self.end = pos
@@ -286,7 +292,9 @@ class Collector:
         self._buffer += data
 
     def next(self) -> tuple[int, bytes] | None:
-        """Take the next message as (tag, body); None until one is whole. Raises ProtocolError as `Framer.feed`."""
+        """Take the next message as (tag, body); None until one is whole. Raises ProtocolError as
+        `Framer.feed`.
+        """
         buffer = self._buffer
         if len(buffer) < HEADER:
             if buffer and not self.caps[buffer[0]]:
