@@ -1,10 +1,12 @@
 """Requests a server still owes a reply to, and whose reply that is: forward it, skip it, or make one up.
 
 Laws of this file:
-- Every message that PostgreSQL answers is pushed here before it is written, in the order in which it is written.
-- A reply pops what it completes (`COMPLETES`); a reply that the request at the head cannot have is a fault of the
-  stream, never a guess.
-- What PostgreSQL throws away unanswered (the group behind an error, Syncs while it takes COPY data) is not owed.
+- Every message that PostgreSQL answers is pushed here before it is written, in the order in which it is
+  written.
+- A reply pops what it completes (`COMPLETES`); a reply that the request at the head cannot have is a fault of
+  the stream, never a guess.
+- What PostgreSQL throws away unanswered (the group behind an error, Syncs while it takes COPY data) is not
+  owed.
 """
 
 from collections import deque
@@ -64,9 +66,9 @@ _COPY_END: Final = frozenset((tags.COPY_DONE, tags.COPY_FAIL))
 class Outstanding:
     """What one server owes.
 
-    `skipping`: an extended message failed and its Sync has not been pushed, so PostgreSQL discards what it is sent.
-    `copying`: the server takes COPY data. `settled`: False once it can no longer be told how many ReadyForQuery
-    are to come; such a server must not be used again.
+    `skipping`: an extended message failed and its Sync has not been pushed, so PostgreSQL discards what it is
+    sent. `copying`: the server takes COPY data. `settled`: False once it can no longer be told how many
+    ReadyForQuery are to come; such a server must not be used again.
     """
 
     __slots__ = ("_ignored_syncs", "copying", "queue", "settled", "skipping")
@@ -83,7 +85,9 @@ class Outstanding:
         return f"<Outstanding [{owed}]{' copying' * self.copying}{' skipping' * self.skipping}>"
 
     def push(self, request: int) -> None:
-        """Note a request about to be written: its tag, with SKIP or FAKE added where its reply is not the client's."""
+        """Note a request about to be written: its tag, with SKIP or FAKE added where its reply is not the
+        client's.
+        """
         if self.skipping:
             if request & _TAG != tags.SYNC:
                 return
@@ -135,7 +139,9 @@ class Outstanding:
         raise UnexpectedMessage(f"server sent {chr(tag)!r} while {self!r} was owed")
 
     def error(self) -> int:
-        """Account for an ErrorResponse; return FORWARD or SKIP. Raises UnexpectedMessage if nothing was owed."""
+        """Account for an ErrorResponse; return FORWARD or SKIP. Raises UnexpectedMessage if nothing was
+        owed.
+        """
         queue = self.queue
         self._drop_copy_ends()
         if not queue:
@@ -170,11 +176,15 @@ class Outstanding:
         )
 
     def can_flush(self) -> bool:
-        """Whether a Flush would make PostgreSQL send anything: not behind a Sync or Query, which flush by themselves."""
+        """Whether a Flush would make PostgreSQL send anything: not behind a Sync or Query, which flush by
+        themselves.
+        """
         return bool(self.queue) and self.queue[-1] & _TAG not in (tags.SYNC, tags.QUERY, tags.FUNCTION_CALL)
 
     def may_copy(self) -> bool:
-        """Whether COPY data sent now may be wanted: the server takes it, or a request that may ask for it is owed."""
+        """Whether COPY data sent now may be wanted: the server takes it, or a request that may ask for it
+        is owed.
+        """
         return self.copying or tags.QUERY in self.queue or tags.EXECUTE in self.queue
 
     def _drop_copy_ends(self) -> None:

@@ -1,8 +1,8 @@
 """Cancel keys, and cancel requests on their way to PostgreSQL.
 
-A request goes out only while what it is meant for is still what the server does (its generation), and the server
-goes to nobody else until PostgreSQL has closed the connection that carried the request: only then has the signal
-been sent. One request at a time for each server.
+A request goes out only while what it is meant for is still what the server does (its generation), and the
+server goes to nobody else until PostgreSQL has closed the connection that carried the request: only then has
+the signal been sent. One request at a time for each server.
 """
 
 import asyncio

@@ -20,16 +20,10 @@ from protocol.errors import ProtocolError
 from protocol.framer import LOGIN_CAPS, Collector
 from protocol.login import AuthMethod, LoginFailed, LoginResult, client_login, parse_secret
 from protocol.report import NoticeResponse
-from protocol.startup import (
-    CancelRequest,
-    Packet,
-    SSLRequest,
-    Startup,
-    packet_length,
-    parse_startup,
-)
+from protocol.startup import CancelRequest
 from proxy.cancel import LONG, SHORT
 from proxy.connection import Connection, ConnectionLost
+from proxy.entry import agree_on_version, first_packet
 from proxy.errors import (
     LoginRefused,
     PoolerError,
@@ -54,10 +48,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("howdah")
 
-NEWEST_VERSION: Final = tags.PROTOCOL_3_2
 WAITING_NOTICE: Final = "No server connection available in postgres backend, client being queued"
 NO_PASSWORD: Final = parse_secret(b"")
-"""Of a user whom the auth file names with an empty secret: trusted if anybody is, and let in by no password."""
+"""Of a user whom the auth file names with an empty secret: trusted if anybody is, and let in by no
+password.
+"""
 # A client that does not take its last message is not waited for longer than this (s).
 _LINGER: Final = 5.0
 
@@ -67,6 +62,7 @@ class ConsoleSession(Protocol):
 
     def receive(self, data: bytes) -> None: ...
     def lost(self) -> None: ...
+    async def settled(self) -> None: ...
     def cancel(self) -> None: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
@@ -243,7 +239,7 @@ class Client:
 
     async def _log_in(self) -> None:
         collector = Collector(LOGIN_CAPS)
-        packet = await self._first_packet(collector)
+        packet = await first_packet(self.connection, collector, self.prefix)
         if packet is None:
             self.finish(None, ClientClosed.PROTOCOL)
             return
@@ -251,7 +247,7 @@ class Client:
             await self._forward_cancel(packet)
             return
         self.connection.collect(collector)
-        self._negotiate(packet)
+        self.version = agree_on_version(packet)
         wishes = self.wishes = read_wishes(packet, self.lobby.settings, self.lobby.manager.tracked)
         self.prefix = prefix("C", self.id, to_wire(wishes.database), to_wire(wishes.user), self.address)
         if self.version != packet.version or wishes.extensions:
@@ -268,58 +264,10 @@ class Client:
         else:
             await self._open_session(wishes, result, collector)
 
-    async def _first_packet(self, collector: Collector) -> Startup | CancelRequest | None:
-        """The packet that says what the client wants; None if what came is no startup packet at all."""
-        buffer = bytearray()
-        asked: set[type[Packet]] = set()
-        while True:
-            try:
-                while (length := packet_length(buffer)) is None or len(buffer) < length:
-                    await self.connection.received(buffer.extend)
-            except ProtocolError as error:
-                logger.info("%sclosing: %s: '%s'", self.prefix, error.message, bytes(buffer[:8]).hex())
-                return None
-            packet = self._parse(bytes(buffer[:length]))
-            if packet is None:
-                return None
-            del buffer[:length]
-            if isinstance(packet, CancelRequest):
-                return packet
-            if isinstance(packet, Startup):
-                collector.feed(bytes(buffer))
-                return packet
-            if type(packet) in asked:
-                return None
-            asked.add(type(packet))
-            if buffer:
-                # Bytes that somebody put behind the request could pass for the client's own once TLS is on.
-                what = "SSL" if isinstance(packet, SSLRequest) else "GSSAPI encryption"
-                raise ProtocolError(f"received unencrypted data after {what} request")
-            self.connection.write(b"N")
-
-    def _parse(self, data: bytes) -> Packet | None:
-        """A whole packet; None for one that is of no kind we know. Raises ProtocolError for a broken startup packet."""
-        try:
-            return parse_startup(data)
-        except ProtocolError as error:
-            if data[4:6] == b"\0\3":
-                raise
-            logger.info("%sclosing: %s: '%s'", self.prefix, error.message, data[:8].hex())
-            return None
-
-    def _negotiate(self, startup: Startup) -> None:
-        if startup.major != 3:
-            if startup.major == 2:
-                raise PoolerError("old V2 protocol not supported", sqlstate.FEATURE_NOT_SUPPORTED)
-            version = f"{startup.major}.{startup.minor}"
-            raise PoolerError(
-                f"unsupported frontend protocol {version}: server supports 3.0 to 3.2",
-                sqlstate.FEATURE_NOT_SUPPORTED,
-            )
-        self.version = min(startup.version, NEWEST_VERSION)
-
     async def _forward_cancel(self, request: CancelRequest) -> None:
-        """Pass a cancel request on; whatever comes of it, the client sees the connection close and no byte."""
+        """Pass a cancel request on; whatever comes of it, the client sees the connection close and no
+        byte.
+        """
         self.is_cancel = True
         self.lobby.cancel_requests += 1
         target = self.lobby.cancel_keys.find(request.pid, request.secret)

@@ -2,8 +2,8 @@
 
 Laws of this file:
 - Received bytes go to `receiver(data, now)`, whoever that is at the moment; nothing is parsed here.
-- `write` and `writelines` are the transport's own methods, so that the hot path makes no extra call; a layer in
-  between (TLS) would put its own in their place.
+- `write` and `writelines` are the transport's own methods, so that the hot path makes no extra call; a layer
+  in between (TLS) would put its own in their place.
 - Whatever an owner's callback raises ends this connection and no other.
 """
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Protocol
 
 from config.problems import ConfigError, NotChangeable, UnknownSetting
 from protocol import sqlstate as codes

@@ -1,7 +1,8 @@
 """Deriving SCRAM keys from passwords, away from the event loop.
 
-4096 rounds take a millisecond, and a peer may ask for more; so they run in threads of their own, at most two at a
-time, and what was derived is remembered, since the same few passwords meet the same few salts again and again.
+4096 rounds take a millisecond, and a peer may ask for more; so they run in threads of their own, at most two
+at a time, and what was derived is remembered, since the same few passwords meet the same few salts again and
+again.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """Opening servers: dial, log in, run connect_query; and telling a failure of the host from a refusal.
 
-A host that cannot be reached, or is not ready, is probed again soon while clients wait. A login that PostgreSQL
-refuses on principle is not repeated before server_login_retry, and waiting clients get PostgreSQL's own words.
+A host that cannot be reached, or is not ready, is probed again soon while clients wait. A login that
+PostgreSQL refuses on principle is not repeated before server_login_retry, and waiting clients get
+PostgreSQL's own words.
 """
 
 import asyncio
@@ -55,7 +56,9 @@ NOT_READY: Final = frozenset(
 """SQLSTATEs of a refused login that mean "not now": they pass by themselves."""
 
 LIFETIME_JITTER: Final = 0.05
-"""Share of server_lifetime by which a server may end earlier, so that those of one age do not end together."""
+"""Share of server_lifetime by which a server may end earlier, so that those of one age do not end
+together.
+"""
 
 CANCEL_SENDER = Callable[[Server, int], None]
 
@@ -222,7 +225,8 @@ class Dialler:
         if server.boot == NOTHING_APPLIED:
             pool.greeting = greeting.parameters
         server.become_idle()
-        logger.info("%snew connection to server", server.prefix)
+        address, port = server.connection.local() if not server.connection.closed else ("", 0)
+        logger.info("%snew connection to server (from %s:%d)", server.prefix, address, port)
         if server.connection.closed:
             server.lost()
             return
@@ -267,7 +271,9 @@ class Dialler:
 
 
 def credential_of(pool: "Pool") -> Secret | ScramKeys | None:
-    """With what to log in: the configured password, else auth_file's, else the keys a client's own login showed."""
+    """With what to log in: the configured password, else auth_file's, else the keys a client's own login
+    showed.
+    """
     if pool.settings.password is not None:
         return parse_secret(pool.settings.password.reveal())
     learnt = pool.credential

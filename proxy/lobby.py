@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("howdah")
 
 OpenConsole = Callable[["Client", str, bool], tuple["ConsoleSession", dict[bytes, bytes]]]
-"""Makes the session of a client on the admin database, for a user; True for the system user we run as. Returns it
-with the parameters of its greeting; raises PoolerError for users who have no business there."""
+"""Makes the session of a client on the admin database, for a user; True for the system user we run as.
+Returns it with the parameters of its greeting; raises PoolerError for users who have no business there."""
 
 
 class Lobby:
@@ -100,7 +100,8 @@ class Lobby:
 def _mock_key(settings: Settings) -> bytes:
     """What salts for unknown users are made from: secret, and the same after a restart.
 
-    PostgreSQL keeps a nonce of its cluster for this (mock_authentication_nonce); we have what is in the auth file.
+    PostgreSQL keeps a nonce of its cluster for this (mock_authentication_nonce); we have what is in the auth
+    file.
     """
     digest = hashlib.sha256(platform.node().encode())
     for user, secrets in sorted(settings.credentials.items()):

@@ -1,14 +1,14 @@
 """One server connection: dial, log in, run queries of ours, be cancelled, say goodbye.
 
 Laws of this file:
-- Bytes of a server that no session has are ours to judge: on an idle server only a notice, a notification or a
-  ParameterStatus may come; anything else closes it.
-- `close` is the one way out: Terminate, end of file, and the slot stays taken until PostgreSQL has closed too.
+- Bytes of a server that no session has are ours to judge: on an idle server only a notice, a notification or
+  a ParameterStatus may come; anything else closes it.
+- `close` is the one way out: Terminate, end of file, and the slot stays taken until PostgreSQL has closed
+  too.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from protocol import tags
@@ -17,6 +17,7 @@ from protocol.framer import BACKEND, BACKEND_LOOK, Collector, Framer
 from protocol.frontend import Query, Terminate
 from protocol.outstanding import Outstanding
 from proxy.connection import Connection
+from proxy.errand import Done, Errand
 from proxy.errors import Killed, PoolerError, ServerLost
 from proxy.log import prefix
 from proxy.pool import states
@@ -37,12 +38,10 @@ EMPTY_QUERY: Final = "<empty>"
 # A cancelled query's rest is thrown away up to this many bytes before the server is closed instead.
 DRAIN_MOST: Final = 1 << 20
 
-Done = Callable[["Server", bytes | None, int], None]
-"""Called when a query of ours is answered, with PostgreSQL's ErrorResponse if there was one."""
-
 
 class Server:
-    """Times are nanoseconds. `status` is the transaction status, STATUS_BUSY from a write to its ReadyForQuery.
+    """Times are nanoseconds. `status` is the transaction status, STATUS_BUSY from a write to its
+    ReadyForQuery.
 
     `errored`: an ErrorResponse was passed on since the last ReadyForQuery, so the client has been told.
     `generation` changes whenever a session parts from the server; a cancel is for one generation only.
@@ -51,10 +50,8 @@ class Server:
     __slots__ = (
         "_cancel_again",
         "_cancel_waiters",
-        "_collector",
-        "_done",
         "_drained",
-        "_error",
+        "_errand",
         "_network",
         "address",
         "applied",
@@ -118,9 +115,7 @@ class Server:
         self.prefix = prefix("S", number, pool.key.database, pool.key.user, f"{host.name}:{host.port}")
         self._cancel_again = False
         self._cancel_waiters: list[asyncio.Future[None]] = []
-        self._collector: Collector | None = None
-        self._done: Done | None = None
-        self._error: bytes | None = None
+        self._errand: Errand | None = None
         self._drained = 0
 
     def __repr__(self) -> str:
@@ -210,45 +205,31 @@ class Server:
 
     def ask(self, query: bytes, done: Done, now: int) -> None:
         """Run a query of ours, and tell `done` when it is answered. Its reply is ours, no session sees it."""
-        self._collector = Collector(BACKEND)
-        self._done = done
-        self._error = None
+        self._errand = Errand(done)
         self.released_at = now
         self.status = tags.STATUS_BUSY
         self.connection.receiver = self._from_asked
         self.connection.write(Query(query).encode())
 
     def _from_asked(self, data: bytes, now: int) -> None:
-        collector = self._collector
-        assert collector is not None
-        collector.feed(data)
-        while (message := collector.next()) is not None:
-            tag, body = message
-            if tag == tags.ERROR_RESPONSE:
-                self._error = self._error or bytes((tag,)) + (len(body) + 4).to_bytes(4, "big") + body
-            elif tag == tags.PARAMETER_STATUS:
-                self.reported(body, self.values)
-            elif tag == tags.READY_FOR_QUERY:
-                self._answered(collector, body, now)
-                return
+        errand = self._errand
+        assert errand is not None
+        if errand.feed(data, self._hear):
+            self._errand = None
+            self.status = tags.STATUS_IDLE
+            self.connection.receiver = self._from_idle
+            errand.done(self, errand.error, now)
 
-    def _answered(self, collector: Collector, body: bytes, now: int) -> None:
-        if collector.rest():
-            raise UnexpectedMessage("server sent more than the reply to a query of ours")
-        if body != b"I":
-            raise UnexpectedMessage("server is in a transaction after a query of ours")
-        self.status = tags.STATUS_IDLE
-        self.connection.receiver = self._from_idle
-        self._collector = None
-        done, self._done = self._done, None
-        if done is not None:
-            done(self, self._error, now)
+    def _hear(self, body: bytes) -> None:
+        """A ParameterStatus that no session is concerned with."""
+        self.reported(body, self.values)
 
     def _checked(self, error: bytes | None, now: int) -> None:
         if error is not None:
             self.close(ServerClosed.CHECK_FAILED)
             return
-        # The check may have been server_reset_query or UNLISTEN; if it was not, nothing is lost by asking again.
+        # The check may have been server_reset_query or UNLISTEN; if it was not, nothing is lost by asking
+        # again.
         self.listening = False
         if self.pool.common.server_reset_query.upper().startswith("DISCARD ALL"):
             self.applied = tuple((name, b"") for name, _ in self.applied)
@@ -267,7 +248,7 @@ class Server:
         while (message := collector.next()) is not None:
             tag, body = message
             if tag == tags.PARAMETER_STATUS:
-                self.reported(body, self.values)
+                self._hear(body)
             elif tag == tags.ERROR_RESPONSE and self.is_fatal(body):
                 self.close(ServerClosed.SERVER_SHUTDOWN)
                 return
@@ -286,30 +267,33 @@ class Server:
 
     def _from_abandoned(self, data: bytes, now: int) -> None:
         """The rest of what a session that left had asked for: accounted for, and thrown away."""
-        framer = self.framer
-        outstanding = self.outstanding
-        for tag, start, stop in framer.feed(data):
-            if tag == tags.READY_FOR_QUERY:
-                outstanding.reply(tag)
-                self.status = framer.buffer[start + 5]
-            elif tag == tags.ERROR_RESPONSE:
-                if outstanding.queue:
-                    outstanding.error()
-            elif tag == tags.PARAMETER_STATUS:
-                self.reported(framer.buffer[start + 5 : stop], self.values)
-            elif tag == tags.COMMAND_COMPLETE:
-                self.noted(framer.buffer[start + 5 : stop])
-                outstanding.reply(tag)
-            elif tag not in (tags.NOTICE_RESPONSE, tags.NOTIFICATION_RESPONSE):
-                outstanding.reply(tag)
+        for tag, start, stop in self.framer.feed(data):
+            self._account(tag, self.framer.buffer[start + 5 : stop])
         self._drained += len(data)
-        if self.status == tags.STATUS_BUSY or outstanding.queue:
-            if self._drained > DRAIN_MOST or outstanding.copying:
+        if self.status == tags.STATUS_BUSY or self.outstanding.queue:
+            if self._drained > DRAIN_MOST or self.outstanding.copying:
                 self.close(ServerClosed.ABANDONED)
             return
         self.connection.receiver = self._from_idle
         if not self.cancels:
             self._free_again(now)
+
+    def _account(self, tag: int, body: bytes) -> None:
+        """Account for one reply to a session that is gone."""
+        outstanding = self.outstanding
+        if tag == tags.ERROR_RESPONSE:
+            if outstanding.queue:
+                outstanding.error()
+        elif tag == tags.PARAMETER_STATUS:
+            self._hear(body)
+        elif tag not in (tags.NOTICE_RESPONSE, tags.NOTIFICATION_RESPONSE):
+            outstanding.reply(tag)
+            if tag == tags.READY_FOR_QUERY:
+                if body not in (b"I", b"T", b"E"):
+                    raise UnexpectedMessage("server sent an unknown transaction status")
+                self.status = body[0]
+            elif tag == tags.COMMAND_COMPLETE:
+                self.noted(body)
 
     @staticmethod
     def is_fatal(fields: bytes) -> bool:
@@ -319,7 +303,9 @@ class Server:
     # Cancelling.
 
     def cancel(self, now: int) -> None:
-        """Have PostgreSQL cancel what the server is doing; while one request is under way, at most one more waits."""
+        """Have PostgreSQL cancel what the server is doing; while one request is under way, at most one
+        more waits.
+        """
         if self.cancels:
             self._cancel_again = True
             return
@@ -361,7 +347,9 @@ class Server:
     # The end.
 
     def close(self, reason: ServerClosed, error: PoolerError | ProtocolError | None = None) -> None:
-        """Close, and tell its session if it has one. Returns at once; the slot is free when PostgreSQL has closed."""
+        """Close, and tell its session if it has one. Returns at once; the slot is free when PostgreSQL has
+        closed.
+        """
         if self.closing:
             return
         self.closing = True

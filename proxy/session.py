@@ -1,10 +1,11 @@
 """What one client believes it has: it borrows a server, relays, and gives it back.
 
 Laws of this file (hot: no asyncio, no logging, no settings copied, no closures):
-- One write per received chunk; the received object itself is forwarded unless a message in it was dropped or held.
+- One write per received chunk; the received object itself is forwarded unless a message in it was dropped or
+  held.
 - `_link` and `_unlink` are the only places where session and server join and part.
-- Every request is pushed on the server's `outstanding` before it is written; a release happens only in the handler
-  of a ReadyForQuery(I) that leaves nothing owed.
+- Every request is pushed on the server's `outstanding` before it is written; a release happens only in the
+  handler of a ReadyForQuery(I) that leaves nothing owed.
 - What a server sends after the ReadyForQuery that released it is never seen by this client.
 """
 
@@ -16,6 +17,7 @@ from protocol.errors import ProtocolError, UnexpectedMessage
 from protocol.framer import FRONTEND_LOOK, FRONTEND_LOOK_COPY, FRONTEND_LOOK_IDLE, Framer
 from protocol.outstanding import COMPLETES, MAX_OUTSTANDING
 from proxy.errors import Canceled, PoolerError, ServerLost, error_response
+from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, strip, without
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
 from proxy.reasons import ClientClosed, Unclean
 
@@ -33,29 +35,11 @@ _SERVER_FULL: Final = 1
 _HELD_FULL: Final = 2
 _MANY_OWED: Final = 4
 
-_COUNTED: Final = frozenset(
-    (
-        tags.QUERY,
-        tags.PARSE,
-        tags.BIND,
-        tags.DESCRIBE,
-        tags.EXECUTE,
-        tags.CLOSE,
-        tags.SYNC,
-        tags.FUNCTION_CALL,
-    )
-)
-_COPY: Final = frozenset((tags.COPY_DATA, tags.COPY_DONE, tags.COPY_FAIL))
 _ASYNCHRONOUS: Final = frozenset((tags.NOTICE_RESPONSE, tags.PARAMETER_STATUS, tags.NOTIFICATION_RESPONSE))
+READY: Final = bytes((tags.READY_FOR_QUERY, 0, 0, 0, 5, tags.STATUS_IDLE))
 # First letters of the command tags that change what we know of a server: LISTEN, DISCARD, RESET.
 _TELLING: Final = frozenset(b"LDR")
 _SETS: Final = 0x53
-
-Messages = list[tuple[int, int, int]]
-Piece = tuple[bytes, int, int, Messages]
-"""Buffer, how far it may be forwarded, how much of it belongs to an earlier message, and the messages in it."""
-Edit = tuple[int, int]
-"""Bytes of a buffer that are not forwarded: from, to."""
 
 
 class Session:
@@ -130,28 +114,21 @@ class Session:
                 self._to_server(server, framer.buffer, framer.end, framer.lead, messages, now)
                 return
         elif messages or framer.lead:
-            self._hold(framer.buffer, framer.end, framer.lead, messages, now)
+            self._hold((framer.buffer, framer.end, framer.lead, messages), now)
 
     def _borrow(self, messages: Messages, now: int) -> "Server | None":
         """A server for what has just come, if there is one at once; else what came is kept, or needs none."""
         framer = self.framer
-        buffer, end, lead = framer.buffer, framer.end, framer.lead
-        plain = not lead and not self._skip_to_sync
+        piece = framer.buffer, framer.end, framer.lead, messages
+        plain = not framer.lead and not self._skip_to_sync
         for message in messages:
-            if message[0] not in _COUNTED:
+            if message[0] not in ANSWERED:
                 plain = False
-        if not plain:
-            if messages or lead:
-                self._hold(buffer, end, lead, messages, now)
-            return None
-        if not messages:
-            return None
-        self.held = [(buffer, end, lead, messages)]
-        server: Server | None = self.pool.checkout(self, now)
-        if server is None or not self._link(server, now):
-            return None
-        self.held = None
-        return server
+        if plain:
+            return self._checkout(piece, now) if messages else None
+        if messages or framer.lead:
+            self._hold(piece, now)
+        return None
 
     def _to_server(
         self, server: "Server", buffer: bytes, end: int, lead: int, messages: Messages, now: int
@@ -165,7 +142,7 @@ class Session:
         if not plain and self._dropping and lead:
             self._drop_lead(lead, drops)
         for tag, start, stop in messages:
-            if tag in _COUNTED:
+            if tag in ANSWERED:
                 # What `push` does when nothing is special, without the call.
                 if plain:
                     queue.append(tag)
@@ -178,13 +155,14 @@ class Session:
                 if not outstanding.can_flush():
                     drops.append((start, stop))
             elif not outstanding.may_copy():
-                # COPY data for a COPY that has ended: PostgreSQL would ignore it, if it were still ours to ask.
+                # COPY data for a COPY that has ended: PostgreSQL would ignore it, if it were still ours to
+                # ask.
                 drops.append((start, stop))
                 self._dropping = stop > end
             elif tag != tags.COPY_DATA:
                 outstanding.push(tag)
         if drops:
-            parts = _without(buffer, end, drops)
+            parts = without(buffer, end, drops)
             if not parts:
                 return
             server.status = tags.STATUS_BUSY
@@ -202,53 +180,42 @@ class Session:
 
     # Without a server.
 
-    def _hold(self, buffer: bytes, end: int, lead: int, messages: Messages, now: int) -> None:
+    def _hold(self, piece: Piece, now: int) -> None:
         """Keep what came until there is a server for it, and see to it that there will be one."""
-        wanted, buffer, end, lead, messages = self._strip(buffer, end, lead, messages)
-        if self.closed or not wanted:
-            return
+        if not piece[2] or self._dropping or not self.held:
+            stripped = strip(
+                piece,
+                dropping=self._dropping,
+                skipping=self._skip_to_sync,
+                behind=bool(self.held),
+                streaming=self.framer.streaming,
+            )
+            self._dropping = stripped.dropping
+            self._skip_to_sync = stripped.skipping
+            if stripped.synced:
+                self.connection.write(READY)
+            if stripped.left:
+                self.client.finish(None, ClientClosed.CLIENT_LEFT)
+            if self.closed or not stripped.wanted:
+                return
+            piece = stripped.piece
         if self.held is not None:
-            self.held.append((buffer, end, lead, messages))
-            if sum(piece[1] for piece in self.held) > HELD_MOST:
+            self.held.append(piece)
+            if sum(held[1] for held in self.held) > HELD_MOST:
                 self._stop(_HELD_FULL)
             return
-        self.held = [(buffer, end, lead, messages)]
-        server = self.pool.checkout(self, now)
-        if server is not None and self._link(server, now):
-            self.held = None
-            self._to_server(server, buffer, end, lead, messages, now)
+        server = self._checkout(piece, now)
+        if server is not None:
+            self._to_server(server, *piece, now)
 
-    def _strip(
-        self, buffer: bytes, end: int, lead: int, messages: Messages
-    ) -> tuple[bool, bytes, int, int, Messages]:
-        """Take out what needs no server: Terminate, late COPY data, Flush, a group of which the rest was refused."""
-        if lead and not self._dropping and self.held:
-            return True, buffer, end, lead, messages
-        drops: list[Edit] = []
-        if lead and self._dropping:
-            self._drop_lead(lead, drops)
-        kept = bool(self.held) and not self._skip_to_sync
-        wanted = kept
-        for tag, start, stop in messages:
-            if tag == tags.TERMINATE:
-                self.client.finish(None, ClientClosed.CLIENT_LEFT)
-                break
-            if self._skip_to_sync:
-                drops.append((start, stop))
-                self._dropping = stop > end
-                if tag == tags.SYNC:
-                    self._skip_to_sync = False
-                    self.connection.write(_READY)
-            elif tag in _COUNTED:
-                kept = wanted = True
-            elif not kept:
-                drops.append((start, stop))
-                self._dropping = stop > end
-        if not drops:
-            return wanted, buffer, end, lead, messages
-        rest = b"".join(_without(buffer, end, drops))
-        shifted = _shifted(messages, drops)
-        return wanted and bool(shifted), rest, len(rest), 0, shifted
+    def _checkout(self, piece: Piece, now: int) -> "Server | None":
+        """A server for this piece, ready for it; None if the piece has to wait."""
+        self.held = [piece]
+        server: Server | None = self.pool.checkout(self, now)
+        if server is None or not self._link(server, now):
+            return None
+        self.held = None
+        return server
 
     def assigned(self, server: "Server", now: int) -> bool:
         """The pool lends this server to us after we waited."""
@@ -264,10 +231,10 @@ class Session:
         self.held = None
         if server is None or held is None:
             return
-        for buffer, end, lead, messages in held:
+        for piece in held:
             if self.closed:
                 return
-            self._to_server(server, buffer, end, lead, messages, now)
+            self._to_server(server, *piece, now)
         self._go_on(_HELD_FULL)
         if self._cancel_pending:
             self._cancel_pending = False
@@ -302,7 +269,7 @@ class Session:
         for tag, start, stop in messages:
             if tag == tags.READY_FOR_QUERY:
                 outstanding.reply(tag)
-                if self._ready(server, buffer[start + 5], now):
+                if self._ready(server, buffer[start + 5] if stop - start == 6 else tags.STATUS_BUSY, now):
                     self._release(server, buffer, stop, drops, now)
                     return
                 if self.closed:
@@ -316,7 +283,7 @@ class Session:
                 else:
                     outstanding.reply(tag)
                 if tag == tags.COMMAND_COMPLETE:
-                    letter = buffer[start + 5]
+                    letter = buffer[start + 5] if stop - start > 5 else 0
                     if letter in _TELLING or (letter == _SETS and server.applied):
                         server.noted(buffer[start + 5 : min(stop, end)])
                     if self.framer.look is FRONTEND_LOOK_COPY:
@@ -336,7 +303,7 @@ class Session:
     def _to_client(self, buffer: bytes, end: int, drops: list[Edit]) -> None:
         self.pool.stats.bytes_sent += end
         if drops:
-            parts = _without(buffer, end, drops)
+            parts = without(buffer, end, drops)
             if parts:
                 self.connection.writelines(parts)
         elif end:
@@ -489,33 +456,13 @@ class Session:
     def _cancel_held(self, now: int) -> None:
         """The first request of those that wait is answered as PostgreSQL would answer a cancelled one."""
         assert self.held is not None
-        pieces, self.held = self.held, None
-        self.connection.write(error_response(Canceled()))
-        for at, (buffer, end, _, messages) in enumerate(pieces):
-            for tag, _, stop in messages:
-                if tag in (tags.QUERY, tags.SYNC, tags.FUNCTION_CALL):
-                    self.connection.write(_READY)
-                    self._dropping = stop > end
-                    rest = [message for message in messages if message[1] >= stop]
-                    self._hold_rest(buffer, end, stop, rest, pieces[at + 1 :], now)
-                    return
-        self._skip_to_sync = True
-        self._dropping = self.framer.streaming
-        self.pool.leave(self)
-        self._go_on(_HELD_FULL)
-
-    def _hold_rest(
-        self, buffer: bytes, end: int, start: int, messages: Messages, pieces: list[Piece], now: int
-    ) -> None:
-        """Go on waiting with what stood behind a cancelled request, if anything did."""
-        held: list[Piece] = []
-        if messages:
-            shifted = [(tag, begin - start, stop - start) for tag, begin, stop in messages]
-            held.append((buffer[start:end], end - start, 0, shifted))
-        held += pieces
-        if held and not self._dropping:
-            self.held = held
+        left, whole = cut_first_group(self.held)
+        self.held = left or None
+        self.connection.write(error_response(Canceled()) + (READY if whole else b""))
+        if left:
             return
+        self._skip_to_sync = not whole
+        self._dropping = self.framer.streaming
         self.pool.leave(self)
         self._go_on(_HELD_FULL)
 
@@ -556,30 +503,3 @@ class Session:
         self._stops &= ~why
         if not self._stops:
             self.connection.resume_reading()
-
-
-_READY: Final = bytes((tags.READY_FOR_QUERY, 0, 0, 0, 5, tags.STATUS_IDLE))
-
-
-def _without(buffer: bytes, end: int, drops: list[Edit]) -> list[bytes]:
-    """The parts of `buffer[:end]` that are left."""
-    parts = []
-    pos = 0
-    for start, stop in drops:
-        if start > pos:
-            parts.append(buffer[pos:start])
-        pos = stop
-    if pos < end:
-        parts.append(buffer[pos:end])
-    return parts
-
-
-def _shifted(messages: Messages, drops: list[Edit]) -> Messages:
-    """Offsets of the messages that are left when the dropped bytes are gone."""
-    left = []
-    for tag, start, stop in messages:
-        if any(begin <= start < finish for begin, finish in drops):
-            continue
-        gone = sum(finish - begin for begin, finish in drops if finish <= start)
-        left.append((tag, start - gone, stop - gone))
-    return left

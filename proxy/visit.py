@@ -1,5 +1,5 @@
-"""A short stay of a login at a server: to hear the greeting of a pool that has none yet, and to have PostgreSQL
-check the settings a client asks for, and say how it spells them.
+"""A short stay of a login at a server: to hear the greeting of a pool that has none yet, and to have
+PostgreSQL check the settings a client asks for, and say how it spells them.
 
 To the pool it is a session like any other: it waits its turn, holds one server, and gives it back clean.
 """
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 class Visit:
-    """Of one login. Fits any server: what it wants is set there, and undone when somebody else needs the server."""
+    """Of one login. Fits any server: what it wants is set there, and undone when somebody else needs the
+    server.
+    """
 
     def __init__(self, number: int, pool: "Pool") -> None:
         self.id = number

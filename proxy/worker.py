@@ -4,6 +4,7 @@ The one file that knows all the others; it decides nothing that another could de
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import random
@@ -54,7 +55,9 @@ _ORDERS: Final[dict[signal.Signals, Order]] = {
 
 
 def run(settings: Settings, path: str, *, quiet: bool, verbose: int) -> int:
-    """Run the daemon to its end; returns the exit code: 0 after a shutdown that was asked for, 1 otherwise."""
+    """Run the daemon to its end; returns the exit code: 0 after a shutdown that was asked for, 1
+    otherwise.
+    """
     factory = asyncio.new_event_loop
     if settings.event_loop is EventLoop.UVLOOP:
         import uvloop
@@ -153,6 +156,8 @@ class Worker:
         if self._stop_http is not None:
             await self._stop_http()
         waited = self._shutdown is not ShutdownMode.IMMEDIATE
+        if waited:
+            await self._let_consoles_answer()
         farewell = ShuttingDown("pooler is shutting down") if waited else None
         for client in list(self.lobby.clients.values()):
             client.finish(farewell, ClientClosed.SHUTDOWN)
@@ -165,6 +170,13 @@ class Worker:
         for task in self._orders:
             task.cancel()
         self.deriver.close()
+
+    async def _let_consoles_answer(self) -> None:
+        consoles = [client.console for client in self.lobby.clients.values() if client.console is not None]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL):
+                for console in consoles:
+                    await console.settled()
 
     # Orders from signals.
 

@@ -94,6 +94,8 @@ class Console:
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
+        self._settled = asyncio.Event()
+        self._settled.set()
         self._task: asyncio.Task[None] | None = None
         self._waiting: asyncio.Task[None] | None = None
 
@@ -108,6 +110,7 @@ class Console:
             self.lost()
             return
         self._arrived.set()
+        self._settled.clear()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._serve())
 
@@ -116,6 +119,10 @@ class Console:
         self._ended = True
         if self._task is not None:
             self._task.cancel()
+
+    async def settled(self) -> None:
+        """Return when all that has come is answered. May be cancelled."""
+        await self._settled.wait()
 
     def cancel(self) -> None:
         """The client sent a CancelRequest (Ctrl-C): a waiting PAUSE is undone, a WAIT_CLOSE given up."""
@@ -141,6 +148,7 @@ class Console:
                 else:
                     self._backlog = 0
                     await self._flush()
+                    self._settled.set()
                     await self._arrived.wait()
         except ProtocolError as error:
             self._fail(error.message, error.sqlstate)

@@ -1,7 +1,8 @@
 """When a host that could not be reached may be tried again.
 
-While a host fails, one connection at a time probes it for everybody: the first after 50 ms, then doubling up to
-1 s, each wait shortened at random by up to a quarter so that several poolers do not knock at the same moment.
+While a host fails, one connection at a time probes it for everybody: the first after 50 ms, then doubling up
+to 1 s, each wait shortened at random by up to a quarter so that several poolers do not knock at the same
+moment.
 """
 
 from typing import Final, Protocol
@@ -38,7 +39,9 @@ class Backoff:
         return self._wait > 0
 
     def may_try(self, now: int) -> bool:
-        """Whether a connection may be tried now: always while all is well, else one probe when its time has come."""
+        """Whether a connection may be tried now: always while all is well, else one probe when its time
+        has come.
+        """
         return not self._wait or (not self.probing and now >= self.retry_at)
 
     def started(self) -> None:

@@ -6,8 +6,9 @@ from config.databases import DatabaseSettings
 class Database:
     """A database clients can name. `settings` is replaced as a whole by a reload.
 
-    `paused`: no checkout. `disabled`: no login. `dead`: removed from the configuration, closed when its clients left.
-    `automatic`: made by the `*` entry, dropped after autodb_idle_timeout without clients and servers.
+    `paused`: no checkout. `disabled`: no login. `dead`: removed from the configuration, closed when its
+    clients left. `automatic`: made by the `*` entry, dropped after autodb_idle_timeout without clients and
+    servers.
     """
 
     __slots__ = ("automatic", "clients", "dead", "disabled", "idle_since", "name", "paused", "settings")

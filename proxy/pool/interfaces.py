@@ -1,6 +1,7 @@
 """What a pool asks of servers, of sessions, of the ledger of limits and of the network.
 
-Typing only: nothing here exists at run time, so a test double needs no base class, and hot files can be compiled.
+Typing only: nothing here exists at run time, so a test double needs no base class, and hot files can be
+compiled.
 """
 
 from collections.abc import Callable
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 
 Lent: TypeAlias = Any
-"""A server as a session gets it back from its pool: whatever kind the pool's dialler makes, which the pool itself
-does not know."""
+"""A server as a session gets it back from its pool: whatever kind the pool's dialler makes, which the pool
+itself does not know."""
 
 
 class PoolKey(NamedTuple):
@@ -163,7 +164,9 @@ class Leases(Protocol):
         ...
 
     def claimed_since(self, key: PoolKey) -> int | None:
-        """Since when the longest-waiting other pool has waited for a slot this pool could free; None: nobody."""
+        """Since when the longest-waiting other pool has waited for a slot this pool could free; None:
+        nobody.
+        """
         ...
 
 

@@ -1,7 +1,7 @@
 """Periodic maintenance: timeouts, lifetimes, minimum sizes, statistics periods. One pass is a `sweep`.
 
-Timeouts are swept and not armed, because arming a timer for each query would cost more than the query. A pass looks
-at waiting sessions and at servers; at idle clients only where a timeout of theirs is set.
+Timeouts are swept and not armed, because arming a timer for each query would cost more than the query. A pass
+looks at waiting sessions and at servers; at idle clients only where a timeout of theirs is set.
 """
 
 import logging

@@ -1,9 +1,9 @@
 """Every limit on server connections, and who holds how many.
 
-A pool opens a server only under a lease from here, and gives it back when PostgreSQL has closed; so the counts are
-those of PostgreSQL, never less. A pool refused because of a limit it shares with others is remembered with the time
-its oldest client has waited since: freed slots are offered in that order, and holders can ask whether somebody has
-waited longer than their own clients.
+A pool opens a server only under a lease from here, and gives it back when PostgreSQL has closed; so the
+counts are those of PostgreSQL, never less. A pool refused because of a limit it shares with others is
+remembered with the time its oldest client has waited since: freed slots are offered in that order, and
+holders can ask whether somebody has waited longer than their own clients.
 """
 
 from collections import Counter
@@ -55,7 +55,9 @@ class Ledger:
         return self._users[name]
 
     def take(self, key: PoolKey, *, reserve: bool, since: int) -> bool:
-        """Lease one server; False when a limit is reached. `since` is when the oldest client began to wait (ns)."""
+        """Lease one server; False when a limit is reached. `since` is when the oldest client began to wait
+        (ns).
+        """
         limits = self._limits(key)
         if limits.pool and self._pools[key] >= limits.pool + (limits.reserve if reserve else 0):
             return False
@@ -71,7 +73,9 @@ class Ledger:
         return True
 
     def give_back(self, key: PoolKey) -> None:
-        """A server is gone. Whoever was refused because of a limit shared with it is offered the slot, oldest first."""
+        """A server is gone. Whoever was refused because of a limit shared with it is offered the slot,
+        oldest first.
+        """
         self._pools[key] -= 1
         self._databases[key.database] -= 1
         self._users[key.user] -= 1
@@ -89,7 +93,9 @@ class Ledger:
             self.contended = bool(self._refused)
 
     def claimed_since(self, key: PoolKey) -> int | None:
-        """Since when (ns) the longest-waiting other pool has waited for a slot that this pool holds; None: nobody."""
+        """Since when (ns) the longest-waiting other pool has waited for a slot that this pool holds; None:
+        nobody.
+        """
         if not self._refused:
             return None
         claims = [

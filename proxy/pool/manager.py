@@ -176,7 +176,9 @@ class PoolManager:
         return [session for pool in self.pools_of(name) for session in pool.sessions.values()]
 
     def sweep_databases(self, now: int) -> None:
-        """Forget databases that were made by `*` and not used for autodb_idle_timeout, and removed ones when empty."""
+        """Forget databases that were made by `*` and not used for autodb_idle_timeout, and removed ones
+        when empty.
+        """
         timeout = self.settings.autodb_idle_timeout * SECOND
         for database in list(self.databases.values()):
             if database.clients or not (database.automatic or database.dead):

@@ -1,8 +1,8 @@
 """Settings of a session that follow it to whichever server it is lent.
 
-*Tracked* parameters are those every server reports: their values are a tuple in the order of `Tracked.names`, kept
-for each session and each server from ParameterStatus. *Applied* ones were asked for at login and are reported by
-nobody: they are set on each server lent to the session and reset when the server goes to another.
+*Tracked* parameters are those every server reports: their values are a tuple in the order of `Tracked.names`,
+kept for each session and each server from ParameterStatus. *Applied* ones were asked for at login and are
+reported by nobody: they are set on each server lent to the session and reset when the server goes to another.
 Tuples are interned, so that the usual comparison is one of identity.
 """
 
@@ -29,7 +29,8 @@ TRACKED: Final = (
 _INTERNED_MOST: Final = 10_000
 _KNOWN_MOST: Final = 10_000
 
-# Parameters whose value is a plain scalar for SET: what SET would quote twice or split goes through set_config.
+# Parameters whose value is a plain scalar for SET: what SET would quote twice or split goes through
+# set_config.
 _SCALAR: Final = frozenset(name.lower().encode() for name in (*TRACKED, "IntervalStyle"))
 
 
@@ -102,8 +103,8 @@ def clean_application_name(name: bytes) -> bytes:
 def literal(value: bytes) -> bytes:
     """SQL text whose value is these bytes, whatever client_encoding and standard_conforming_strings are.
 
-    Only plain ASCII goes between quotes: in some client encodings a backslash or a quote may be the second byte
-    of a character. Anything else is taken as bytes of the database's encoding, as in a startup packet.
+    Only plain ASCII goes between quotes: in some client encodings a backslash or a quote may be the second
+    byte of a character. Anything else is taken as bytes of the database's encoding, as in a startup packet.
     """
     if value.isascii() and b"\\" not in value and b"\0" not in value:
         return b"'" + value.replace(b"'", b"''") + b"'"
@@ -127,7 +128,8 @@ def setting(name: bytes, value: bytes) -> bytes:
 
 
 def alignment(names: tuple[bytes, ...], have: Values, want: Values, had: Applied, wanted: Applied) -> bytes:
-    """Statements that make a server with `have` and `had` one with `want` and `wanted`; empty if none is needed.
+    """Statements that make a server with `have` and `had` one with `want` and `wanted`; empty if none is
+    needed.
 
     They are one simple query, so that either all of them hold or none.
     """

@@ -2,9 +2,10 @@
 
 Laws of this file:
 - A server is in exactly one set of `servers`; `move` is the only line that changes that.
-- A server becomes IDLE only through `release` or `tested`, which close it unless every proof that it is clean holds.
-- Handing over is synchronous: between choosing a session and lending to it nothing else can happen. `serve` never
-  recurses.
+- A server becomes IDLE only through `release` or `tested`, which close it unless every proof that it is clean
+  holds.
+- Handing over is synchronous: between choosing a session and lending to it nothing else can happen. `serve`
+  never recurses.
 - A slot is free when PostgreSQL has closed (`gone`), not before.
 """
 
@@ -29,14 +30,15 @@ SECOND: Final = 1_000_000_000
 _LOOK_AT: Final = 8
 # Logins at a time once the pool has reached its server; before that, and after a failure, one.
 _LOGINS_AT_ONCE: Final = 3
-# A server is handed from one pool to another at a shared limit only after it served this long (ns): a login costs
-# milliseconds, and two busy pools would otherwise trade connections at every transaction.
+# A server is handed from one pool to another at a shared limit only after it served this long (ns): a login
+# costs milliseconds, and two busy pools would otherwise trade connections at every transaction.
 _LEASE_QUANTUM: Final = SECOND // 10
 
 
 class Pool:
-    """Times are nanoseconds of one monotonic clock. `settings` (what holds for this pool) and `common` (what holds for
-    all) are replaced as a whole by a reload. `open` counts the servers in all states, those that are closing too."""
+    """Times are nanoseconds of one monotonic clock. `settings` (what holds for this pool) and `common` (what
+    holds for all) are replaced as a whole by a reload. `open` counts the servers in all states, those that
+    are closing too."""
 
     __slots__ = (
         "_serving",
@@ -108,7 +110,8 @@ class Pool:
             if servers
         )
         mode = self.mode.value
-        return f"<Pool {self.key.database}/{self.key.user} {mode}: {counts or 'no servers'}, {len(self.waiting)} waiting>"
+        name = f"{self.key.database}/{self.key.user}"
+        return f"<Pool {name} {mode}: {counts or 'no servers'}, {len(self.waiting)} waiting>"
 
     @property
     def forced_user(self) -> bool:
@@ -227,7 +230,8 @@ class Pool:
     # Failures to open.
 
     def refuse_logins(self, error: PoolerError, until: int) -> None:
-        """PostgreSQL refused a login on principle: nobody asks again before `until`, and who waits is told why.
+        """PostgreSQL refused a login on principle: nobody asks again before `until`, and who waits is told
+        why.
 
         Clients are kept while other servers of the pool can still serve them.
         """
@@ -299,7 +303,9 @@ class Pool:
         return waited >= self.settings.reserve_pool_timeout * SECOND
 
     def _make_room(self) -> None:
-        """In session mode an idle server started for somebody else gives way to one started for this session."""
+        """In session mode an idle server started for somebody else gives way to one started for this
+        session.
+        """
         if self.mode is not PoolMode.SESSION or not self.waiting:
             return
         coming = len(self.servers[states.LOGIN]) + len(self.servers[states.CLOSING])
@@ -315,7 +321,9 @@ class Pool:
     # Choosing.
 
     def _choose(self, session: PooledSession, now: int) -> PooledServer | None:
-        """An idle server for this session: fresh, and if there is one whose parameters fit already, that one."""
+        """An idle server for this session: fresh, and if there is one whose parameters fit already, that
+        one.
+        """
         idle = self.servers[states.IDLE]
         if not idle:
             self._test_used(now)
@@ -390,7 +398,9 @@ class Pool:
         return None
 
     def _should_yield(self, claimed: int, server: PooledServer, now: int) -> bool:
-        """Whether a client of another pool, waiting since `claimed` for a slot of a shared limit, goes first."""
+        """Whether a client of another pool, waiting since `claimed` for a slot of a shared limit, goes
+        first.
+        """
         if not self.waiting:
             return True
         own = next(iter(self.waiting)).waiting_since

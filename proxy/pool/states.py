@@ -1,7 +1,7 @@
 """The states of a server and of a client, and what each is for.
 
-A state is a set: a server is in exactly the set of its pool that its state names, and only `Pool.move` moves it.
-The numbers are indexes into `Pool.servers`. Columns of SHOW POOLS and the metrics use the same words.
+A state is a set: a server is in exactly the set of its pool that its state names, and only `Pool.move` moves
+it. The numbers are indexes into `Pool.servers`. Columns of SHOW POOLS and the metrics use the same words.
 """
 
 from typing import Final
@@ -19,7 +19,9 @@ TESTED: Final = 4
 BEING_CANCELED: Final = 5
 """Its session is through with it, but a cancel request for it, or the cancelled query, is not."""
 CLOSING: Final = 6
-"""Told to close; it keeps its slot until PostgreSQL has closed, so that PostgreSQL never sees one too many."""
+"""Told to close; it keeps its slot until PostgreSQL has closed, so that PostgreSQL never sees one too
+many.
+"""
 
 SERVER_STATES: Final = ("new", "idle", "active", "used", "tested", "being_canceled", "closing")
 """Words of the `state` column of SHOW SERVERS, by state."""

@@ -1,0 +1,46 @@
+"""One query of ours on a server, and its reply: for checks, resets, parameters. No session sees any of it."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from protocol import tags
+from protocol.errors import UnexpectedMessage
+from protocol.framer import BACKEND, Collector
+
+if TYPE_CHECKING:
+    from proxy.server import Server
+
+Done = Callable[["Server", bytes | None, int], None]
+"""Called when the query is answered, with PostgreSQL's ErrorResponse if there was one, and the time (ns)."""
+
+
+class Errand:
+    """`error` is the first ErrorResponse of the reply, whole."""
+
+    __slots__ = ("_collector", "done", "error")
+
+    def __init__(self, done: Done) -> None:
+        self.done = done
+        self.error: bytes | None = None
+        self._collector = Collector(BACKEND)
+
+    def feed(self, data: bytes, reported: Callable[[bytes], None]) -> bool:
+        """Take received bytes; True when the reply is complete. `reported` is told of each ParameterStatus.
+
+        Raises ProtocolError unless the server is idle afterwards and has sent nothing else.
+        """
+        collector = self._collector
+        collector.feed(data)
+        while (message := collector.next()) is not None:
+            tag, body = message
+            if tag == tags.ERROR_RESPONSE:
+                self.error = self.error or bytes((tag,)) + (len(body) + 4).to_bytes(4, "big") + body
+            elif tag == tags.PARAMETER_STATUS:
+                reported(body)
+            elif tag == tags.READY_FOR_QUERY:
+                if collector.rest():
+                    raise UnexpectedMessage("server sent more than the reply to a query of ours")
+                if body != b"I":
+                    raise UnexpectedMessage("server is in a transaction after a query of ours")
+                return True
+        return False

@@ -1,0 +1,134 @@
+"""Pieces of a client's stream that wait for a server, and what is cut out of received buffers.
+
+Pure functions over (buffer, end, lead, messages): of `buffer[:end]`, the first `lead` bytes belong to a
+message begun earlier, and `messages` are (tag, start, stop) as the framer reports them.
+"""
+
+from typing import Final, NamedTuple
+
+from protocol import tags
+
+Messages = list[tuple[int, int, int]]
+Piece = tuple[bytes, int, int, Messages]
+Edit = tuple[int, int]
+"""Bytes of a buffer that are not forwarded: from, to."""
+
+ANSWERED: Final = frozenset(
+    (
+        tags.QUERY,
+        tags.PARSE,
+        tags.BIND,
+        tags.DESCRIBE,
+        tags.EXECUTE,
+        tags.CLOSE,
+        tags.SYNC,
+        tags.FUNCTION_CALL,
+    )
+)
+"""Tags of the requests that PostgreSQL answers."""
+_ENDS_GROUP: Final = frozenset((tags.QUERY, tags.SYNC, tags.FUNCTION_CALL))
+
+
+class Stripped(NamedTuple):
+    """What is left of a piece without what needs no server.
+
+    `wanted`: something is left that does. `dropping`: the rest of a dropped message is still to come.
+    `skipping`: the Sync of a refused group is still to come; `synced`: it came, and is to be answered.
+    `left`: a Terminate came.
+    """
+
+    wanted: bool
+    piece: Piece
+    dropping: bool
+    skipping: bool
+    synced: bool
+    left: bool
+
+
+def strip(piece: Piece, *, dropping: bool, skipping: bool, behind: bool, streaming: bool) -> Stripped:
+    """Take out Terminate, late COPY data, Flush, and a group of which the beginning was refused.
+
+    `behind`: other pieces wait already, so what would be stray alone may belong to them. `streaming`: the
+    rest of the last message is still to come.
+    """
+    buffer, end, lead, messages = piece
+    drops: list[Edit] = []
+    if lead and dropping:
+        drops.append((0, lead))
+        dropping = streaming and lead == end
+    kept = behind and not skipping
+    wanted = kept
+    synced = False
+    for tag, start, stop in messages:
+        if tag == tags.TERMINATE:
+            return Stripped(False, piece, dropping, skipping, synced, True)
+        if skipping:
+            drops.append((start, stop))
+            dropping = stop > end
+            if tag == tags.SYNC:
+                skipping = False
+                synced = True
+        elif tag in ANSWERED:
+            kept = wanted = True
+        elif not kept:
+            drops.append((start, stop))
+            dropping = stop > end
+    if not drops:
+        return Stripped(wanted, piece, dropping, skipping, synced, False)
+    rest = b"".join(without(buffer, end, drops))
+    shifted = _shifted(messages, drops)
+    return Stripped(
+        wanted and bool(shifted), (rest, len(rest), 0, shifted), dropping, skipping, synced, False
+    )
+
+
+def cut_first_group(pieces: list[Piece]) -> tuple[list[Piece], bool]:
+    """Take the first request out of what waits: up to the Query, FunctionCall or Sync that ends it.
+
+    Returns what is left, and whether that end was there.
+    """
+    for at, (buffer, end, _, messages) in enumerate(pieces):
+        for number, (tag, _, stop) in enumerate(messages):
+            if tag not in _ENDS_GROUP:
+                continue
+            rest = pieces[at + 1 :]
+            if number + 1 < len(messages):
+                moved = [
+                    (kind, begin - stop, finish - stop) for kind, begin, finish in messages[number + 1 :]
+                ]
+                return [(buffer[stop:end], end - stop, 0, moved), *rest], True
+            return _without_leads(rest) if stop > end else rest, True
+    return [], False
+
+
+def _without_leads(pieces: list[Piece]) -> list[Piece]:
+    """What follows a message that is gone, without the rest of that message."""
+    for at, (buffer, end, lead, messages) in enumerate(pieces):
+        if messages:
+            moved = [(tag, start - lead, stop - lead) for tag, start, stop in messages]
+            return [(buffer[lead:end], end - lead, 0, moved), *pieces[at + 1 :]]
+    return []
+
+
+def without(buffer: bytes, end: int, drops: list[Edit]) -> list[bytes]:
+    """The parts of `buffer[:end]` that are left; `drops` are in order."""
+    parts = []
+    pos = 0
+    for start, stop in drops:
+        if start > pos:
+            parts.append(buffer[pos:start])
+        pos = stop
+    if pos < end:
+        parts.append(buffer[pos:end])
+    return parts
+
+
+def _shifted(messages: Messages, drops: list[Edit]) -> Messages:
+    """Offsets of the messages that are left when the dropped bytes are gone."""
+    left = []
+    for tag, start, stop in messages:
+        if any(begin <= start < finish for begin, finish in drops):
+            continue
+        gone = sum(finish - begin for begin, finish in drops if finish <= start)
+        left.append((tag, start - gone, stop - gone))
+    return left
