@@ -1,8 +1,7 @@
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import framer as module
@@ -13,7 +12,6 @@ from protocol.framer import (
     BACKEND_CAPS,
     BACKEND_LOOK,
     BORROW_HEAD,
-    CONSOLE_CAPS,
     ERROR_HEAD,
     FRONTEND_CAPS,
     FRONTEND_LOOK,
@@ -21,15 +19,14 @@ from protocol.framer import (
     FRONTEND_LOOK_IDLE,
     HEADER,
     LARGE,
-    LOGIN_CAPS,
     RUN,
-    SERVER_LOGIN_CAPS,
     SMALL,
     WHOLE,
     Collector,
     Framer,
     frontend_caps,
 )
+from tests.protocol.streams import CUTS, Message, cut, encoded, messages_for
 
 FRONTEND = frontend_caps()
 LOOKS = {
@@ -40,35 +37,6 @@ LOOKS = {
 }
 
 CLIENT_LOOKS = [FRONTEND_LOOK, FRONTEND_LOOK_IDLE, FRONTEND_LOOK_COPY]
-
-Message = tuple[int, bytes]
-
-
-def encoded(messages: list[Message]) -> bytes:
-    return b"".join(wire.message(tag, body) for tag, body in messages)
-
-
-def messages_for(caps: tuple[int, ...]) -> st.SearchStrategy[list[Message]]:
-    """Valid streams, among them long rows of messages of one kind and length, as results are."""
-    allowed = [tag for tag in range(256) if caps[tag]]
-
-    def body_of(tag: int) -> st.SearchStrategy[bytes]:
-        return st.binary(max_size=min(caps[tag] - 4, 200))
-
-    one = st.sampled_from(allowed).flatmap(lambda tag: st.tuples(st.just(tag), body_of(tag)))
-    alike = st.builds(lambda message, times: [message] * times, one, st.integers(1, 300))
-    return st.lists(st.one_of(one.map(lambda message: [message]), alike), max_size=8).map(
-        lambda groups: [message for group in groups for message in group]
-    )
-
-
-CUTS = st.lists(st.integers(0, 1 << 16), max_size=40)
-
-
-def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
-    """The stream in pieces; some of them are empty, as a receive buffer never is but might be."""
-    at = sorted({0, len(stream), *(where % (len(stream) + 1) for where in cuts)})
-    return [stream[start:stop] for start, stop in pairwise(at)]
 
 
 @dataclass
@@ -368,71 +336,6 @@ def test_a_message_of_almost_a_gigabyte_streams_without_being_collected() -> Non
         assert framer.buffer is piece or len(piece) < len(chunk)
         left -= len(piece)
     assert framer.whole
-
-
-@pytest.mark.parametrize("caps", [FRONTEND, BACKEND])
-@given(data=st.data())
-def test_a_collector_gives_the_same_messages_however_a_stream_is_cut(
-    caps: tuple[int, ...], data: st.DataObject
-) -> None:
-    messages = data.draw(messages_for(caps))
-    collector, got = Collector(caps), []
-    for piece in cut(encoded(messages), data.draw(CUTS)):
-        collector.feed(piece)
-        while (message := collector.next()) is not None:
-            got.append(message)
-
-    assert got == messages
-    assert collector.size == 0
-
-
-@given(messages=messages_for(FRONTEND), taken=st.integers(0, 20), extra=st.binary(max_size=4))
-@example(messages=[], taken=0, extra=b"")
-def test_what_a_collector_has_not_cut_can_be_taken_as_it_came(
-    messages: list[Message], taken: int, extra: bytes
-) -> None:
-    collector = Collector(FRONTEND)
-    collector.feed(encoded(messages) + extra)
-    for _ in range(min(taken, len(messages))):
-        assert collector.next() is not None
-
-    rest = encoded(messages[taken:]) + extra
-    assert collector.size == len(rest)
-    assert collector.rest() == rest
-    assert collector.size == 0
-    assert collector.next() is None
-
-
-def test_a_collector_refuses_a_tag_at_its_first_byte() -> None:
-    collector = Collector(LOGIN_CAPS)
-    collector.feed(b"Q")
-    with pytest.raises(UnexpectedMessage):
-        collector.next()
-
-
-def test_a_collector_refuses_a_length_before_the_body_comes() -> None:
-    collector = Collector(LOGIN_CAPS)
-    collector.feed(b"p" + (65_536).to_bytes(4, "big"))
-    with pytest.raises(MessageTooLarge):
-        collector.next()
-
-
-@pytest.mark.parametrize("length", [0, 3])
-def test_a_collector_refuses_an_impossible_length(length: int) -> None:
-    collector = Collector(CONSOLE_CAPS)
-    collector.feed(b"Q" + length.to_bytes(4, "big"))
-    with pytest.raises(MalformedMessage):
-        collector.next()
-
-
-def test_a_collector_waits_for_a_known_tag_s_length() -> None:
-    collector = Collector(SERVER_LOGIN_CAPS)
-    collector.feed(b"R\0\0")
-    assert collector.next() is None
-    collector.feed(b"\0\x08\0\0\0")
-    assert collector.next() is None
-    collector.feed(b"\0")
-    assert collector.next() == (tags.AUTHENTICATION, b"\0\0\0\0")
 
 
 @pytest.mark.parametrize("name", [name for name in dir(module) if name.endswith("_CAPS")])
