@@ -13,7 +13,7 @@ from struct import Struct
 from typing import Final
 
 from protocol import sqlstate, tags
-from protocol.errors import MalformedMessage, MessageTooLarge, UnexpectedMessage
+from protocol.errors import MalformedMessage, MessageTooLarge, ProtocolError, UnexpectedMessage
 
 RUN: Final = -1
 """In a look table: forward messages with this tag without reporting them."""
@@ -147,7 +147,7 @@ def _run_over(data: bytes, pos: int, size: int, tag: int, cap: int) -> int:
         if found != tag:
             break
         if length < 4 or length > cap:
-            raise reject(data[pos : pos + 8], tag, length, cap)
+            break
         pos += 1 + length
         if length != before:
             before = length
@@ -191,13 +191,14 @@ class Framer:
     earlier. `look` may be replaced between two calls.
     """
 
-    __slots__ = ("_caps", "_held", "_rest", "buffer", "end", "lead", "look")
+    __slots__ = ("_caps", "_held", "_rest", "buffer", "end", "fault", "lead", "look")
 
     def __init__(self, look: tuple[int, ...], caps: tuple[int, ...]) -> None:
         self.look = look
         self._caps = caps
         self._held = b""
         self._rest = 0
+        self.fault: ProtocolError | None = None
         self.buffer = b""
         self.end = 0
         self.lead = 0
@@ -217,7 +218,10 @@ class Framer:
 
         `stop` lies behind `end` when the rest of the message is still to come. Raises ProtocolError for a tag
         that may not be sent and for a length that is impossible or over its cap; the framer is unusable then.
+        Behind messages that are to be looked at first such an error waits in `fault`.
         """
+        if self.fault is not None:
+            raise self.fault
         if self._held:
             data = self._held + data
             self._held = b""
@@ -235,7 +239,8 @@ class Framer:
         while pos + HEADER <= size:
             tag, length = _header(data, pos)
             if length < 4 or length > caps[tag]:
-                raise reject(data[pos : pos + 8], tag, length, caps[tag])
+                self._refuse(reject(data[pos : pos + 8], tag, length, caps[tag]), found)
+                break
             want = look[tag]
             if want == RUN:
                 pos = _run_over(data, pos, size, tag, caps[tag])
@@ -250,11 +255,16 @@ class Framer:
             self.end = size
         else:
             if not caps[data[pos]]:
-                raise reject(data[pos:], data[pos], EMPTY, 0)
+                self._refuse(reject(data[pos:], data[pos], EMPTY, 0), found)
             self._rest = 0
             self._held = data[pos:]
             self.end = pos
         return found
+
+    def _refuse(self, error: ProtocolError, found: list[tuple[int, int, int]]) -> None:
+        if not found:
+            raise error
+        self.fault = error
 
 
 def reject(

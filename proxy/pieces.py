@@ -56,6 +56,7 @@ def strip(piece: Piece, *, dropping: bool, skipping: bool, behind: bool, streami
     if lead and dropping:
         drops.append((0, lead))
         dropping = streaming and lead == end
+        lead = 0
     kept = behind and not skipping
     wanted = kept
     synced = False
@@ -78,7 +79,7 @@ def strip(piece: Piece, *, dropping: bool, skipping: bool, behind: bool, streami
     rest = b"".join(without(buffer, end, drops))
     shifted = _shifted(messages, drops)
     return Stripped(
-        wanted and bool(shifted), (rest, len(rest), 0, shifted), dropping, skipping, synced, False
+        wanted and bool(shifted), (rest, len(rest), lead, shifted), dropping, skipping, synced, False
     )
 
 

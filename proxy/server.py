@@ -269,6 +269,8 @@ class Server:
         """The rest of what a session that left had asked for: accounted for, and thrown away."""
         for tag, start, stop in self.framer.feed(data):
             self._account(tag, self.framer.buffer[start + 5 : stop])
+        if self.framer.fault is not None:
+            raise self.framer.fault
         self._drained += len(data)
         if self.status == tags.STATUS_BUSY or self.outstanding.queue:
             if self._drained > DRAIN_MOST or self.outstanding.copying:

@@ -105,6 +105,8 @@ class Session:
         """Bytes came from the client. Raises ProtocolError for what no server must see."""
         framer = self.framer
         messages = framer.feed(data)
+        if framer.fault is not None:
+            raise framer.fault
         self.pool.stats.bytes_received += len(data)
         server = self.server
         if self.held is None:
@@ -138,6 +140,7 @@ class Session:
             self.query_started = now
         queue = outstanding.queue
         plain = not (outstanding.skipping or outstanding.copying or self._dropping)
+        left = False
         drops: list[Edit] = []
         if not plain and self._dropping and lead:
             self._drop_lead(lead, drops)
@@ -149,8 +152,10 @@ class Session:
                 else:
                     outstanding.push(tag)
             elif tag == tags.TERMINATE:
-                self.client.finish(None, ClientClosed.CLIENT_LEFT)
-                return
+                # What came before it is sent, so that what the server owes and what it was sent agree.
+                left = True
+                end = start
+                break
             elif tag == tags.FLUSH:
                 if not outstanding.can_flush():
                     drops.append((start, stop))
@@ -163,13 +168,15 @@ class Session:
                 outstanding.push(tag)
         if drops:
             parts = without(buffer, end, drops)
-            if not parts:
-                return
-            server.status = tags.STATUS_BUSY
-            server.connection.writelines(parts)
+            if parts:
+                server.status = tags.STATUS_BUSY
+                server.connection.writelines(parts)
         elif end:
             server.status = tags.STATUS_BUSY
             server.connection.write(buffer if end == len(buffer) else buffer[:end])
+        if left:
+            self.client.finish(None, ClientClosed.CLIENT_LEFT)
+            return
         if len(queue) > MAX_OUTSTANDING:
             self._stop(_MANY_OWED)
 
@@ -182,27 +189,25 @@ class Session:
 
     def _hold(self, piece: Piece, now: int) -> None:
         """Keep what came until there is a server for it, and see to it that there will be one."""
-        if not piece[2] or self._dropping or not self.held:
-            stripped = strip(
-                piece,
-                dropping=self._dropping,
-                skipping=self._skip_to_sync,
-                behind=bool(self.held),
-                streaming=self.framer.streaming,
-            )
-            self._dropping = stripped.dropping
-            self._skip_to_sync = stripped.skipping
-            if stripped.synced:
-                self.connection.write(READY)
-            if stripped.left:
-                self.client.finish(None, ClientClosed.CLIENT_LEFT)
-            if self.closed or not stripped.wanted:
-                return
-            piece = stripped.piece
+        stripped = strip(
+            piece,
+            dropping=self._dropping,
+            skipping=self._skip_to_sync,
+            behind=bool(self.held),
+            streaming=self.framer.streaming,
+        )
+        self._dropping = stripped.dropping
+        self._skip_to_sync = stripped.skipping
+        if stripped.synced:
+            self.connection.write(READY)
+        if stripped.left:
+            self.client.finish(None, ClientClosed.CLIENT_LEFT)
+        if self.closed or not stripped.wanted:
+            return
+        piece = stripped.piece
         if self.held is not None:
             self.held.append(piece)
-            if sum(held[1] for held in self.held) > HELD_MOST:
-                self._stop(_HELD_FULL)
+            self._limit_held()
             return
         server = self._checkout(piece, now)
         if server is not None:
@@ -213,9 +218,14 @@ class Session:
         self.held = [piece]
         server: Server | None = self.pool.checkout(self, now)
         if server is None or not self._link(server, now):
+            self._limit_held()
             return None
         self.held = None
         return server
+
+    def _limit_held(self) -> None:
+        if sum(piece[1] for piece in self.held or ()) > HELD_MOST:
+            self._stop(_HELD_FULL)
 
     def assigned(self, server: "Server", now: int) -> bool:
         """The pool lends this server to us after we waited."""
@@ -283,7 +293,9 @@ class Session:
                 else:
                     outstanding.reply(tag)
                 if tag == tags.COMMAND_COMPLETE:
-                    letter = buffer[start + 5] if stop - start > 5 else 0
+                    if stop - start == 5:
+                        raise UnexpectedMessage("server sent a CommandComplete without a tag")
+                    letter = buffer[start + 5]
                     if letter in _TELLING or (letter == _SETS and server.applied):
                         server.noted(buffer[start + 5 : min(stop, end)])
                     if self.framer.look is FRONTEND_LOOK_COPY:
@@ -297,6 +309,8 @@ class Session:
             ):
                 drops.append((start, stop))
         self._to_client(buffer, end, drops)
+        if framer.fault is not None:
+            raise framer.fault
         if self._stops & _MANY_OWED and len(outstanding.queue) < MAX_OUTSTANDING // 2:
             self._go_on(_MANY_OWED)
 

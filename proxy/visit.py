@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from protocol.errors import ProtocolError
 from proxy.errors import PoolerError, ServerLost, ServerRefused
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, setting
+from proxy.reasons import ClientClosed, ServerClosed
 
 if TYPE_CHECKING:
     from proxy.pool.pool import Pool
-    from proxy.reasons import ClientClosed
     from proxy.server import Server
     from proxy.wishes import Wishes
 
@@ -53,15 +53,20 @@ class Visit:
 
     async def _check(self, server: "Server", wanted: list[tuple[bytes, bytes]]) -> None:
         pool = self.pool
-        untracked = tuple((name, value) for name, value in wanted if pool.tracked.index(name) < 0)
-        server.applied = (*server.applied, *((name, b"") for name, _ in untracked))
+        untracked = tuple((name, b"") for name, _ in wanted if pool.tracked.index(name) < 0)
         if self._lost is not None:
             raise self._lost
         self._answered = asyncio.get_running_loop().create_future()
         server.ask(b";".join(setting(name, value) for name, value in wanted), _answer, pool.dialler.clock())
-        error = await self._answered
+        try:
+            error = await self._answered
+        except asyncio.CancelledError:
+            # Which of the settings hold now will never be known.
+            server.close(ServerClosed.ABANDONED)
+            raise
         if error is not None:
             raise ServerRefused("invalid startup parameter", raw=as_fatal(error))
+        server.applied = (*server.applied, *untracked)
         for name, value in wanted:
             at = pool.tracked.index(name)
             reported = server.values[at] if at >= 0 else None
@@ -87,7 +92,7 @@ class Visit:
         self._lent.set_result(server)
         return True
 
-    def refused(self, error: PoolerError, reason: "ClientClosed") -> None:
+    def refused(self, error: PoolerError, reason: ClientClosed) -> None:
         """There will be no server."""
         if not self._lent.done():
             self._lent.set_exception(error)

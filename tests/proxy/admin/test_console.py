@@ -266,7 +266,7 @@ async def test_terminate_closes_without_a_word() -> None:
         (m.message(b"Q", b"SHOW\0VERSION\0"), "08P01"),
         (m.message(b"D", b"X\0"), "08P01"),
         (m.message_claiming(b"Q", 3), "08P01"),
-        (m.message_claiming(b"Q", 0xFFFFFFFF), "54000"),
+        (m.message_claiming(b"Q", 0xFFFFFFFF), "08P01"),
         (m.message_claiming(b"S", 100_000), "54000"),
     ],
 )
