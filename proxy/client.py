@@ -320,6 +320,7 @@ class Client:
         self.connection.receiver = lambda data, now: console.receive(data)
         if rest := collector.rest():
             console.receive(rest)
+        self.connection.resume_reading()
 
     async def _open_session(self, wishes: Wishes, result: LoginResult, collector: Collector) -> None:
         lobby = self.lobby
@@ -351,6 +352,7 @@ class Client:
                 greeting[name] = value
         self._welcome(result, greeting)
         self.connection.receiver = session.from_client
+        self.connection.resume_reading()
         if rest := collector.rest():
             self.connection.data_received(rest)
 

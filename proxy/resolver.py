@@ -69,7 +69,9 @@ class Resolver:
             found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
             addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
             answer = Answer(addresses, None, loop.time() + settings.dns_max_ttl)
-        except OSError as error:
-            answer = Answer([], error, loop.time() + settings.dns_nxdomain_ttl)
+        except (OSError, ValueError) as error:
+            # What cannot be a name at all (an empty label, one that is too long) makes the codec fail.
+            failure = error if isinstance(error, OSError) else OSError(f"{name}: {error}")
+            answer = Answer([], failure, loop.time() + settings.dns_nxdomain_ttl)
         self.answers[name] = answer
         return answer

@@ -158,6 +158,9 @@ class Server:
         """Its session has parted from it; cancels for that session no longer apply."""
         self.session = None
         self._cancel_again = False
+        if self.status != tags.STATUS_BUSY:
+            # Of a query that goes on without its client, a cancel under way still means this very query.
+            self.generation += 1
         self.connection.receiver = self._from_idle
 
     def unclean(self) -> Unclean | None:
@@ -179,7 +182,6 @@ class Server:
         """Its session left without it being free. `partial`: half a request has been sent."""
         if self.closing:
             return
-        self.generation += 1
         if not partial and self.unclean() is None:
             self.pool.release(self, now, None)
         elif not partial and self.status == tags.STATUS_BUSY and self.outstanding.ends_in_ready():
@@ -325,7 +327,8 @@ class Server:
             return
         if not sent_and_closed:
             self.close_needed = ServerClosed.CANCEL_TIMEOUT
-        if self._cancel_again and self.session is not None and self.status == tags.STATUS_BUSY:
+        wanted = self.session is not None or self.state == states.BEING_CANCELED
+        if self._cancel_again and wanted and self.status == tags.STATUS_BUSY:
             self._cancel_again = False
             self.cancel(now)
         elif self.state == states.BEING_CANCELED and self.status != tags.STATUS_BUSY:
@@ -362,10 +365,10 @@ class Server:
         if reason is not ServerClosed.LOGIN_FAILED:
             age = (self.closing_since - self.connected_at) // 1_000_000_000 if self.connected_at else 0
             logger.info("%sclosing because: %s (age=%ds)", self.prefix, reason.value, age)
-        self._network.count_server_closed(reason)
         if self.opening is not None:
             self.opening.cancel()
         elif not self.connection.closed:
+            self._network.count_server_closed(reason)
             self._say_goodbye(session is not None)
         if session is not None:
             session.server_lost(self, error or Killed(), self.closing_since)
@@ -383,10 +386,10 @@ class Server:
 
     def abort(self) -> None:
         """Give up waiting for PostgreSQL's end of the connection."""
-        if self.opening is not None:
-            self.opening.cancel()
-        elif not self.connection.closed:
+        if self.connection.made:
             self.connection.transport.abort()
+        elif self.opening is not None:
+            self.opening.cancel()
 
     def _ignore(self, data: bytes, now: int) -> None:
         """What comes after goodbye."""

@@ -409,7 +409,7 @@ class Session:
         """Part from the server; what is to become of it is the caller's business."""
         self.server = None
         self.framer.look = FRONTEND_LOOK_IDLE
-        self._dropping = self.framer.streaming
+        self._dropping = self.framer.streaming and self.held is None
         self._cancel_pending = False
         server.parted()
         if self.connection.paused_since:
@@ -433,13 +433,13 @@ class Session:
         if self.closed:
             return
         self.closed = True
-        self.held = None
         self.pool.leave(self)
         server = self.server
         if server is not None:
-            partial = self.framer.streaming and not self._dropping
+            partial = self.framer.streaming and not self._dropping and self.held is None
             self._unlink(server)
             server.abandoned(partial, now)
+        self.held = None
 
     def server_lost(self, server: "Server", error: PoolerError | ProtocolError | None, now: int) -> None:
         """Our server is gone. `error` is what to tell the client; None if the server has said it itself."""

@@ -1,9 +1,12 @@
 """Options of sockets, the same for clients and servers: PgBouncer's tcp_* settings."""
 
+import logging
 import socket
 from typing import Final
 
 from config.settings import Settings
+
+logger = logging.getLogger("howdah")
 
 _LINUX_OPTIONS: Final = (
     ("TCP_KEEPCNT", "tcp_keepcnt"),
@@ -14,15 +17,26 @@ _LINUX_OPTIONS: Final = (
 
 
 def tune(sock: socket.socket | None, settings: Settings) -> None:
-    """Apply the tcp_* settings to a TCP socket; a platform without one of them goes without it."""
+    """Apply the tcp_* settings to a TCP socket.
+
+    A platform without one, or a kernel that refuses a value, goes without it: it costs no connection.
+    """
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    if settings.tcp_socket_buffer:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, settings.tcp_socket_buffer)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.tcp_socket_buffer)
+    size = settings.tcp_socket_buffer
+    if size:
+        _set(sock, socket.SOL_SOCKET, socket.SO_RCVBUF, size, "tcp_socket_buffer")
+        _set(sock, socket.SOL_SOCKET, socket.SO_SNDBUF, size, "tcp_socket_buffer")
     if settings.tcp_keepalive:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        _set(sock, socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1, "tcp_keepalive")
     for option, key in _LINUX_OPTIONS:
         value = getattr(settings, key)
         if value and hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            _set(sock, socket.IPPROTO_TCP, getattr(socket, option), value, key)
+
+
+def _set(sock: socket.socket, level: int, option: int, value: int, key: str) -> None:
+    try:
+        sock.setsockopt(level, option, value)
+    except OSError as error:
+        logger.warning("%s = %d: %s", key, value, error.strerror)
