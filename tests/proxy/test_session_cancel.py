@@ -109,7 +109,6 @@ def test_a_cancel_for_an_idle_client_does_nothing(by: str) -> None:
     assert not book.cancels
 
 
-@pytest.mark.xfail(strict=True, reason="the request is dropped and not repeated")
 def test_a_cancel_followed_by_a_leaving_client_still_cancels_its_query() -> None:
     """Drivers do so on a timeout: send the request, then close."""
     book = Playbook()
