@@ -26,6 +26,10 @@ _SCRAM = {"auth_type": "scram-sha-256", "auth_file": "{folder}/verifiers.txt"}
 
 def workloads() -> Sequence[Workload]:
     """New objects each time: a workload may remember what it prepared."""
+    return [*_small(), *_large(), *_parameters(), *_connections()]
+
+
+def _small() -> list[Workload]:
     return [
         Throughput(
             name="simple",
@@ -53,6 +57,17 @@ def workloads() -> Sequence[Workload]:
             load=Load(16, "prepared"),
             settings={**_ON_16, "pool_mode": "session"},
         ),
+        Latency(
+            name="latency",
+            title="half of PgBouncer's capacity, simple protocol, 16 clients on 16 servers",
+            load=Load(16),
+            settings=_ON_16,
+        ),
+    ]
+
+
+def _large() -> list[Workload]:
+    return [
         Throughput(
             name="rows",
             title="results of 5,000 rows, 16 clients on 8 servers",
@@ -74,6 +89,15 @@ def workloads() -> Sequence[Workload]:
             settings=_ON_8,
             bars={"cpu": 0.5},
         ),
+        Copy(
+            name="copy-out", unit="COPY", title="COPY of 10 MB out, rows of 64 bytes", out=True, usual=False
+        ),
+        Copy(name="copy-in", unit="COPY", title="COPY of 10 MB in, rows of 64 bytes", out=False, usual=False),
+    ]
+
+
+def _parameters() -> list[Workload]:
+    return [
         Throughput(
             name="settings",
             title="32 clients of 8 application_name and TimeZone on 8 servers",
@@ -86,19 +110,12 @@ def workloads() -> Sequence[Workload]:
             load=Load(32, script=_SETS),
             settings=_ON_8,
         ),
-        Latency(
-            name="latency",
-            title="half of PgBouncer's capacity, simple protocol, 16 clients on 16 servers",
-            load=Load(16),
-            settings=_ON_16,
-        ),
+    ]
+
+
+def _connections() -> list[Workload]:
+    return [
         Login(name="login", unit="login", title="logins one after the other, SCRAM-SHA-256", settings=_SCRAM),
-        Start(
-            name="start",
-            title="start, first login, memory without clients",
-            limits={"first_login": 1.5, "resident": 60 * 1024**2},
-        ),
-        Idle(name="idle", title="5,000 idle clients", limits={"idle": 8192, "used": 8192}),
         Login(
             name="login-plain",
             unit="login",
@@ -106,8 +123,10 @@ def workloads() -> Sequence[Workload]:
             settings={"auth_type": "scram-sha-256"},
             usual=False,
         ),
-        Copy(
-            name="copy-out", unit="COPY", title="COPY of 10 MB out, rows of 64 bytes", out=True, usual=False
+        Start(
+            name="start",
+            title="start, first login, memory without clients",
+            limits={"first_login": 1.5, "resident": 60 * 1024**2},
         ),
-        Copy(name="copy-in", unit="COPY", title="COPY of 10 MB in, rows of 64 bytes", out=False, usual=False),
+        Idle(name="idle", title="5,000 idle clients", limits={"idle": 8192, "used": 8192}),
     ]

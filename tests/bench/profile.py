@@ -1,8 +1,8 @@
 """Where Howdah spends its time under one workload: `python -m tests.bench.profile WORKLOAD [--seconds S]`.
 
-Samples with py-spy where that is installed (it sees the daemon as it is, system calls included), else runs
-the daemon under cProfile (which makes calls look dearer than they are). Prints the functions with the most
-time of their own.
+Samples with py-spy where that is installed: it sees the daemon as it is, but by the clock on the wall, so
+that a write that wakes another process on the same processor looks long. Else runs the daemon under cProfile,
+which makes calls look dearer than they are. Prints the functions with the most time of their own.
 """
 
 import argparse
