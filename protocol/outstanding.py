@@ -71,13 +71,14 @@ class Outstanding:
     ReadyForQuery are to come; such a server must not be used again.
     """
 
-    __slots__ = ("_ignored_syncs", "copying", "queue", "settled", "skipping")
+    __slots__ = ("_end_sent", "_ignored_syncs", "copying", "queue", "settled", "skipping")
 
     def __init__(self) -> None:
         self.queue: deque[int] = deque()
         self.skipping = False
         self.copying = False
         self.settled = True
+        self._end_sent = False
         self._ignored_syncs = 0
 
     def __repr__(self) -> str:
@@ -92,9 +93,11 @@ class Outstanding:
             if request & _TAG != tags.SYNC:
                 return
             self.skipping = False
-        elif self.copying and request == tags.SYNC and not self._copy_ends():
-            self._ignored_syncs += 1
-            return
+        elif self.copying and not self._end_sent:
+            if request == tags.SYNC:
+                self._ignored_syncs += 1
+                return
+            self._end_sent = request in _COPY_END
         self.queue.append(request)
 
     def reply(self, tag: int) -> int:
@@ -110,6 +113,8 @@ class Outstanding:
                 queue.popleft()
                 if tag == tags.COMMAND_COMPLETE:
                     self.copying = False
+                elif queue and tag == tags.READY_FOR_QUERY:
+                    self._drop_copy_ends()
                 return head & SKIP
             if request == tags.QUERY:
                 if tag == tags.READY_FOR_QUERY:
@@ -120,8 +125,8 @@ class Outstanding:
                     break
                 elif tag == tags.COPY_IN_RESPONSE:
                     self._begin_copy_in()
-                elif tag == tags.COMMAND_COMPLETE:
-                    self.copying = False
+                elif tag == tags.COMMAND_COMPLETE and self.copying:
+                    self._end_copy_in()
                 return head & SKIP
             if request == tags.EXECUTE and tag in _COPY_START:
                 if tag == tags.COPY_IN_RESPONSE:
@@ -130,6 +135,7 @@ class Outstanding:
             if request == tags.FUNCTION_CALL and tag in (tags.FUNCTION_CALL_RESPONSE, tags.READY_FOR_QUERY):
                 if tag == tags.READY_FOR_QUERY:
                     queue.popleft()
+                    self._drop_copy_ends()
                 return head & SKIP
             if request == tags.DESCRIBE and tag == tags.PARAMETER_DESCRIPTION:
                 return head & SKIP
@@ -182,19 +188,18 @@ class Outstanding:
         return bool(self.queue) and self.queue[-1] & _TAG not in (tags.SYNC, tags.QUERY, tags.FUNCTION_CALL)
 
     def may_copy(self) -> bool:
-        """Whether COPY data sent now may be wanted: the server takes it, or a request that may ask for it
-        is owed.
+        """Whether COPY data sent now may be wanted: the server takes it, or owes what may ask for it.
+
+        Where nothing asks, PostgreSQL ignores it. To look for a request that might would cost a chunk of many
+        short messages time by the square of their number.
         """
-        return self.copying or tags.QUERY in self.queue or tags.EXECUTE in self.queue
+        return self.copying or bool(self.queue)
 
     def _drop_copy_ends(self) -> None:
         """PostgreSQL answers no CopyDone or CopyFail by itself; outside of COPY it ignores them."""
         queue = self.queue
         while queue and queue[0] & _TAG in _COPY_END:
             queue.popleft()
-
-    def _copy_ends(self) -> bool:
-        return any(entry & _TAG in _COPY_END for entry in self.queue)
 
     def _begin_copy_in(self) -> None:
         """The server has entered copy-in: until CopyDone or CopyFail it reads Syncs and ignores them."""
@@ -204,3 +209,10 @@ class Outstanding:
         while len(queue) > 1 and queue[1] == tags.SYNC:
             del queue[1]
             self._ignored_syncs += 1
+        self._end_sent = len(queue) > 1 and queue[1] in _COPY_END
+
+    def _end_copy_in(self) -> None:
+        """One COPY of a simple query is complete: its CopyDone has been read, and another may follow."""
+        self.copying = False
+        if len(self.queue) > 1 and self.queue[1] in _COPY_END:
+            del self.queue[1]
