@@ -188,16 +188,17 @@ class Framer:
     """One direction of one connection after login.
 
     After `feed`, `buffer[:end]` may be forwarded; its first `lead` bytes belong to a message reported
-    earlier. `look` may be replaced between two calls.
+    earlier. `look` may be replaced between two calls. `held` is the beginning of a message that is not
+    reported yet, `rest` the number of bytes still to come of one that is.
     """
 
-    __slots__ = ("_caps", "_held", "_rest", "buffer", "end", "fault", "lead", "look")
+    __slots__ = ("_caps", "buffer", "end", "fault", "held", "lead", "look", "rest")
 
     def __init__(self, look: tuple[int, ...], caps: tuple[int, ...]) -> None:
         self.look = look
         self._caps = caps
-        self._held = b""
-        self._rest = 0
+        self.held = b""
+        self.rest = 0
         self.fault: ProtocolError | None = None
         self.buffer = b""
         self.end = 0
@@ -206,12 +207,12 @@ class Framer:
     @property
     def whole(self) -> bool:
         """Whether the stream stands between two messages: nothing held back, nothing still streaming."""
-        return not self._rest and not self._held
+        return not self.rest and not self.held
 
     @property
     def streaming(self) -> bool:
         """Whether the rest of a message that has been forwarded in part is still to come."""
-        return self._rest > 0
+        return self.rest > 0
 
     def feed(self, data: bytes) -> list[tuple[int, int, int]]:
         """Take received bytes; return the messages to look at as (tag, start, stop) offsets into `buffer`.
@@ -222,15 +223,15 @@ class Framer:
         """
         if self.fault is not None:
             raise self.fault
-        if self._held:
-            data = self._held + data
-            self._held = b""
+        if self.held:
+            data = self.held + data
+            self.held = b""
         self.buffer = data
         size = len(data)
-        pos = self._rest
+        pos = self.rest
         found: list[tuple[int, int, int]] = []
         if pos > size:
-            self._rest = pos - size
+            self.rest = pos - size
             self.lead = self.end = size
             return found
         self.lead = pos
@@ -251,13 +252,13 @@ class Framer:
             found.append((tag, pos, stop))
             pos = stop
         if pos >= size:
-            self._rest = pos - size
+            self.rest = pos - size
             self.end = size
         else:
             if not caps[data[pos]]:
                 self._refuse(reject(data[pos:], data[pos], EMPTY, 0), found)
-            self._rest = 0
-            self._held = data[pos:]
+            self.rest = 0
+            self.held = data[pos:]
             self.end = pos
         return found
 

@@ -114,13 +114,13 @@ class Outstanding:
                 if tag == tags.COMMAND_COMPLETE:
                     self.copying = False
                 elif queue and tag == tags.READY_FOR_QUERY:
-                    self._drop_copy_ends()
+                    self.drop_copy_ends()
                 return head & SKIP
             if request == tags.QUERY:
                 if tag == tags.READY_FOR_QUERY:
                     queue.popleft()
                     self.copying = False
-                    self._drop_copy_ends()
+                    self.drop_copy_ends()
                 elif tag not in _WITHIN_QUERY:
                     break
                 elif tag == tags.COPY_IN_RESPONSE:
@@ -135,13 +135,13 @@ class Outstanding:
             if request == tags.FUNCTION_CALL and tag in (tags.FUNCTION_CALL_RESPONSE, tags.READY_FOR_QUERY):
                 if tag == tags.READY_FOR_QUERY:
                     queue.popleft()
-                    self._drop_copy_ends()
+                    self.drop_copy_ends()
                 return head & SKIP
             if request == tags.DESCRIBE and tag == tags.PARAMETER_DESCRIPTION:
                 return head & SKIP
             if request not in _COPY_END:
                 break
-            self._drop_copy_ends()
+            self.drop_copy_ends()
         raise UnexpectedMessage(f"server sent {chr(tag)!r} while {self!r} was owed")
 
     def error(self) -> int:
@@ -149,7 +149,7 @@ class Outstanding:
         owed.
         """
         queue = self.queue
-        self._drop_copy_ends()
+        self.drop_copy_ends()
         if not queue:
             raise UnexpectedMessage("server sent an error while nothing was owed")
         head = queue[0]
@@ -195,7 +195,7 @@ class Outstanding:
         """
         return self.copying or bool(self.queue)
 
-    def _drop_copy_ends(self) -> None:
+    def drop_copy_ends(self) -> None:
         """PostgreSQL answers no CopyDone or CopyFail by itself; outside of COPY it ignores them."""
         queue = self.queue
         while queue and queue[0] & _TAG in _COPY_END:

@@ -166,6 +166,7 @@ class Server:
     def unclean(self) -> Unclean | None:
         """Which proof is missing that the server may go to somebody else; None if all hold."""
         outstanding = self.outstanding
+        framer = self.framer
         if self.status != tags.STATUS_IDLE:
             return Unclean.BUSY if self.status == tags.STATUS_BUSY else Unclean.IN_TRANSACTION
         if outstanding.queue or outstanding.skipping:
@@ -174,9 +175,9 @@ class Server:
             return Unclean.COPY
         if not outstanding.settled:
             return Unclean.UNSETTLED
-        if not self.framer.whole:
+        if framer.held or framer.rest:
             return Unclean.PARTIAL_REPLY
-        return Unclean.UNSENT if self.connection.unsent() else None
+        return Unclean.UNSENT if self.connection.transport.get_write_buffer_size() else None
 
     def abandoned(self, partial: bool, now: int) -> None:
         """Its session left without it being free. `partial`: half a request has been sent."""

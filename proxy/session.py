@@ -37,6 +37,9 @@ _MANY_OWED: Final = 4
 
 _ASYNCHRONOUS: Final = frozenset((tags.NOTICE_RESPONSE, tags.PARAMETER_STATUS, tags.NOTIFICATION_RESPONSE))
 READY: Final = bytes((tags.READY_FOR_QUERY, 0, 0, 0, 5, tags.STATUS_IDLE))
+# Requests that a ReadyForQuery completes, and replies to a simple Query that complete nothing.
+_BY_READY: Final = frozenset((tags.QUERY, tags.SYNC))
+_OF_ROWS: Final = frozenset((tags.ROW_DESCRIPTION, tags.COMMAND_COMPLETE))
 # First letters of the command tags that change what we know of a server: LISTEN, DISCARD, RESET.
 _TELLING: Final = frozenset(b"LDR")
 _SETS: Final = 0x53
@@ -127,7 +130,16 @@ class Session:
             if message[0] not in ANSWERED:
                 plain = False
         if plain:
-            return self._checkout(piece, now) if messages else None
+            if not messages:
+                return None
+            # What `_checkout` does, without the call.
+            self.held = [piece]
+            server: Server | None = self.pool.checkout(self, now)
+            if server is not None and self._link(server, now):
+                self.held = None
+                return server
+            self._limit_held()
+            return None
         if messages or framer.lead:
             self._hold(piece, now)
         return None
@@ -278,7 +290,12 @@ class Session:
         queue = outstanding.queue
         for tag, start, stop in messages:
             if tag == tags.READY_FOR_QUERY:
-                outstanding.reply(tag)
+                if queue and not outstanding.copying and queue[0] in _BY_READY:
+                    queue.popleft()
+                else:
+                    outstanding.reply(tag)
+                if queue:
+                    outstanding.drop_copy_ends()
                 if self._ready(server, buffer[start + 5] if stop - start == 6 else tags.STATUS_BUSY, now):
                     self._release(server, buffer, stop, drops, now)
                     return
@@ -287,10 +304,12 @@ class Session:
             elif tag == tags.ERROR_RESPONSE:
                 self._on_error(server, buffer, start)
             elif tag not in _ASYNCHRONOUS:
-                if queue and queue[0] == COMPLETES[tag] and not outstanding.copying:
-                    # What `reply` does when nothing is special, without the call.
+                # What `reply` does when nothing is special, without the call.
+                if not queue or outstanding.copying:
+                    outstanding.reply(tag)
+                elif queue[0] == COMPLETES[tag]:
                     queue.popleft()
-                else:
+                elif queue[0] != tags.QUERY or tag not in _OF_ROWS:
                     outstanding.reply(tag)
                 if tag == tags.COMMAND_COMPLETE:
                     if stop - start == 5:
@@ -371,10 +390,14 @@ class Session:
 
     def _release(self, server: "Server", buffer: bytes, stop: int, drops: list[Edit], now: int) -> None:
         """Pass on what is ours of this chunk and give the server back."""
-        self._to_client(buffer, stop, drops)
+        if drops:
+            self._to_client(buffer, stop, drops)
+        else:
+            self.pool.stats.bytes_sent += stop
+            self.connection.write(buffer if stop == len(buffer) else buffer[:stop])
         trailing = buffer[stop:]
         missing = server.unclean() if not trailing else None
-        if self.framer.streaming:
+        if self.framer.rest:
             missing = Unclean.PARTIAL_REQUEST
         self._unlink(server)
         if trailing:
@@ -409,7 +432,7 @@ class Session:
         """Part from the server; what is to become of it is the caller's business."""
         self.server = None
         self.framer.look = FRONTEND_LOOK_IDLE
-        self._dropping = self.framer.streaming and self.held is None
+        self._dropping = self.framer.rest > 0 and self.held is None
         self._cancel_pending = False
         server.parted()
         if self.connection.paused_since:

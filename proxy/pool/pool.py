@@ -168,6 +168,27 @@ class Pool:
         if self.waiting:
             self.demand(now)
 
+    def _hand_over(self, server: PooledServer, now: int) -> None:
+        """Give an active server from one session to the next: what `serve` does where nothing is to
+        choose.
+        """
+        self._serving = True
+        try:
+            while self.waiting:
+                session = next(iter(self.waiting))
+                del self.waiting[session]
+                server.session = session
+                self.stats.wait_time += now - session.waiting_since
+                if session.assigned(server, now):
+                    break
+                server.session = None
+            else:
+                self.move(server, states.IDLE)
+        finally:
+            self._serving = False
+        if self.waiting and self.servers[states.IDLE]:
+            self.serve(now)
+
     def release(self, server: PooledServer, now: int, missing: Unclean | None) -> None:
         """Take a server back from its session. `missing` names the proof that could not be given, if any."""
         server.session = None
@@ -187,6 +208,10 @@ class Pool:
             and not self.common.server_reset_query_always
         ):
             # Nothing speaks against it: the way that nearly every transaction ends.
+            lent = server.state == states.ACTIVE
+            if self.waiting and lent and not self._serving and not self.servers[states.IDLE]:
+                self._hand_over(server, now)
+                return
             self.move(server, states.IDLE)
             if self.waiting:
                 self.serve(now)
@@ -326,13 +351,16 @@ class Pool:
         """
         idle = self.servers[states.IDLE]
         if not idle:
-            self._test_used(now)
+            if self.servers[states.USED]:
+                self._test_used(now)
             return None
         if self.mode is PoolMode.SESSION:
             return self._choose_suitable(session, now)
         common = self.common
         server = next(iter(idle) if common.server_round_robin else reversed(idle))
         if server.values is session.values and server.applied is session.applied:
+            if now - server.released_at <= common.server_check_delay * SECOND:
+                return server
             return self._fresh(server, now)
         fallback = None
         for server in islice(idle if common.server_round_robin else reversed(idle), _LOOK_AT):
