@@ -1,0 +1,97 @@
+import pytest
+
+from config.effective import PoolSettings
+from proxy.pool.backoff import FIRST
+from proxy.pool.hosts import DEFAULT_UNIX_SOCKET_DIR, Hosts
+from proxy.pool.interfaces import Host
+from tests.support.doubles import Steady, make_settings
+
+
+def pool_settings(host: str | None, balance: str = "round-robin") -> PoolSettings:
+    entry = {"host": host, "port": 5433, "load_balance_hosts": balance}
+    return make_settings(databases={"app": entry}).for_pool("app", "alice")
+
+
+def fail(hosts: Hosts, name: str, at: int = 0) -> None:
+    hosts.started(Host(name, 5433))
+    hosts.backoff(Host(name, 5433)).failed(at, f"{name} refused")
+
+
+def chosen(hosts: Hosts, settings: PoolSettings, times: int, now: int = 0) -> str:
+    found = [hosts.choose(settings, now) for _ in range(times)]
+    return "".join(host.name if host else "-" for host in found)
+
+
+def test_hosts_have_the_order_of_their_list_and_one_port() -> None:
+    assert Hosts(Steady()).of(pool_settings("a, b")) == (Host("a", 5433), Host("b", 5433))
+
+
+@pytest.mark.parametrize("directory", ["/run/postgresql", "@abstract"])
+def test_no_host_means_the_unix_socket_in_its_directory(directory: str) -> None:
+    assert Hosts(Steady(), directory).of(pool_settings(None)) == (Host(directory, 5433),)
+
+
+def test_the_unix_socket_is_in_tmp_unless_told() -> None:
+    assert Hosts(Steady()).of(pool_settings(None)) == (Host(DEFAULT_UNIX_SOCKET_DIR, 5433),)
+
+
+def test_hosts_take_turns() -> None:
+    assert chosen(Hosts(Steady()), pool_settings("a,b,c"), 7) == "abcabca"
+
+
+def test_two_pools_with_the_same_hosts_share_the_round() -> None:
+    hosts = Hosts(Steady())
+    assert chosen(hosts, pool_settings("a,b"), 1) + chosen(hosts, pool_settings("a,b"), 1) == "ab"
+    assert chosen(hosts, pool_settings("b,a"), 1) == "b"
+
+
+def test_without_load_balancing_one_host_is_kept_until_it_fails() -> None:
+    hosts, settings = Hosts(Steady()), pool_settings("a,b,c", "disable")
+
+    assert chosen(hosts, settings, 3) == "aaa"
+    fail(hosts, "a")
+    assert chosen(hosts, settings, 3) == "bbb"
+    hosts.backoff(Host("a", 5433)).succeeded()
+    assert chosen(hosts, settings, 2) == "bb"
+
+
+def test_a_failing_host_is_passed_over_until_it_may_be_probed() -> None:
+    hosts, settings = Hosts(Steady()), pool_settings("a,b")
+    fail(hosts, "a")
+
+    assert chosen(hosts, settings, 3) == "bbb"
+    assert not hosts.failing(settings)
+    assert chosen(hosts, settings, 1, FIRST) == "a"
+
+
+def test_while_all_hosts_wait_none_is_chosen() -> None:
+    hosts, settings = Hosts(Steady()), pool_settings("a,b")
+    fail(hosts, "a", 0)
+    fail(hosts, "b", 10)
+
+    assert chosen(hosts, settings, 1, FIRST - 1) == "-"
+    assert hosts.failing(settings)
+    assert hosts.retry_at(settings, 20) == FIRST
+    assert hosts.error(settings) == "a refused"
+
+
+def test_while_another_pool_probes_the_question_is_put_again_in_a_moment() -> None:
+    hosts, settings = Hosts(Steady()), pool_settings("a")
+    fail(hosts, "a")
+    hosts.started(Host("a", 5433))
+
+    assert chosen(hosts, settings, 1, 10 * FIRST) == "-"
+    assert hosts.retry_at(settings, 10 * FIRST) == 11 * FIRST
+
+
+def test_hosts_that_are_well_have_no_error() -> None:
+    hosts, settings = Hosts(Steady()), pool_settings("a,b")
+    assert hosts.error(settings) == ""
+    fail(hosts, "b")
+    assert hosts.error(settings) == "b refused"
+
+
+def test_a_port_of_its_own_is_a_host_of_its_own() -> None:
+    hosts = Hosts(Steady())
+    assert hosts.backoff(Host("a", 1)) is hosts.backoff(Host("a", 1))
+    assert hosts.backoff(Host("a", 1)) is not hosts.backoff(Host("a", 2))

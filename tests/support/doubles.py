@@ -1,0 +1,345 @@
+"""Servers, sessions and a dialler without a network: they do what a test says and remember what they hear."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from config.settings import Settings
+from protocol import tags
+from protocol.errors import ProtocolError
+from proxy.errors import PoolerError
+from proxy.pool import states
+from proxy.pool.interfaces import Host, PooledServer, PooledSession
+from proxy.pool.manager import PoolManager
+from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values
+from proxy.pool.pool import Pool
+from proxy.reasons import ClientClosed, ServerClosed, Unclean
+from tests.support.clock import Clock
+
+FAR = 1 << 62
+
+
+class Steady:
+    """A source of randomness that always says the same."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        self.value = value
+
+    def random(self) -> float:
+        return self.value
+
+
+@dataclass(eq=False, repr=False)
+class FakeServer:
+    """A server whose PostgreSQL is the test: `open`, `answer`, `finish` say what that does."""
+
+    id: int
+    pool: Pool
+    host: Host
+    boot: Applied
+    clock: Callable[[], int]
+    state: int = states.LOGIN
+    session: PooledSession | None = None
+    values: Values = ()
+    applied: Applied = NOTHING_APPLIED
+    connected_at: int = 0
+    released_at: int = 0
+    expires_at: int = FAR
+    closing_since: int = 0
+    close_needed: ServerClosed | None = None
+    cancels: int = 0
+    listening: bool = False
+    status: int = tags.STATUS_IDLE
+    closed_because: ServerClosed | None = None
+    aborted: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.values = self.pool.tracked.unknown
+
+    def __repr__(self) -> str:
+        return f"<server {self.id} {states.SERVER_STATES[self.state]}>"
+
+    @property
+    def prefix(self) -> str:
+        return f"S-{self.id}: "
+
+    def close(self, reason: ServerClosed) -> None:
+        if self.closed_because is not None:
+            return
+        self.closed_because = reason
+        self.closing_since = self.clock()
+        session, self.session = self.session, None
+        self.pool.move(self, states.CLOSING)
+        if session is not None:
+            session.server_lost(self, None, self.clock())
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def cleanup(self) -> str:
+        return "UNLISTEN *" if self.listening else ""
+
+    def check(self, query: str, now: int) -> None:
+        assert self.state == states.TESTED
+        self.asked.append(query)
+        self.released_at = now
+
+    # What PostgreSQL does.
+
+    def open(self, greeting: dict[bytes, bytes] | None = None) -> "FakeServer":
+        """The login succeeds."""
+        self.connected_at = self.clock()
+        self.pool.hosts.backoff(self.host).succeeded()
+        if not self.boot:
+            self.pool.greeting = greeting or {}
+        self.pool.opened(self, self.clock())
+        return self
+
+    def unreachable(self, error: str = "connection refused") -> None:
+        """The host does not answer."""
+        self.pool.hosts.backoff(self.host).failed(self.clock(), error)
+        self.finish()
+
+    def answer(self) -> None:
+        """A query of ours is answered well."""
+        self.listening = False
+        self.pool.tested(self, self.clock())
+
+    def cancel_over(self) -> None:
+        """The last cancel request for it is done with."""
+        self.cancels = 0
+        if self.state == states.BEING_CANCELED:
+            self.pool.release(self, self.clock(), None)
+
+    def finish(self) -> None:
+        """PostgreSQL closes."""
+        session, self.session = self.session, None
+        self.closed_because = self.closed_because or ServerClosed.SERVER_CLOSED
+        self.pool.gone(self, self.clock())
+        if session is not None:
+            session.server_lost(self, None, self.clock())
+
+
+@dataclass(eq=False, repr=False)
+class FakeSession:
+    """A client that wants a server now and then. `here`: whether it takes one that is handed to it."""
+
+    id: int
+    pool: Pool
+    clock: Clock
+    boot: Applied = NOTHING_APPLIED
+    values: Values = ()
+    applied: Applied = NOTHING_APPLIED
+    here: bool = True
+    waiting_since: int = 0
+    notified: bool = False
+    query_started: int = 0
+    xact_started: int = 0
+    idle_since: int = 0
+    stuck_since: int = 0
+    server: FakeServer | None = None
+    error: PoolerError | None = None
+    reason: ClientClosed | None = None
+    lost: int = 0
+    on_assigned: Callable[[FakeServer], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.values = self.values or self.pool.tracked.unknown
+
+    def __repr__(self) -> str:
+        return f"<session {self.id}>"
+
+    # What the client does.
+
+    def asks(self) -> FakeServer | None:
+        """A request comes: a server is lent, or the session waits."""
+        lent: FakeServer | None = self.pool.checkout(self, self.clock())
+        if lent is not None:
+            self.server = lent
+        return lent
+
+    def gives_back(self, missing: Unclean | None = None) -> None:
+        """The transaction ends."""
+        server, self.server = self.server, None
+        assert server is not None
+        self.pool.release(server, self.clock(), missing)
+
+    def leaves(self) -> None:
+        """The client disconnects, cleanly if it has a server."""
+        self.here = False
+        self.pool.leave(self)
+        if self.server is not None:
+            self.gives_back()
+
+    @property
+    def waits(self) -> bool:
+        return self in self.pool.waiting
+
+    # What the pool and the janitor ask and tell.
+
+    def assigned(self, server: FakeServer, now: int) -> bool:
+        if not self.here:
+            return False
+        self.server = server
+        if self.on_assigned is not None:
+            self.on_assigned(server)
+        return True
+
+    def refused(self, error: PoolerError, reason: ClientClosed) -> None:
+        self.error, self.reason = error, reason
+        self.here = False
+        if self.server is not None:
+            self.gives_back()
+
+    def still_waiting(self) -> None:
+        self.notified = True
+
+    def server_lost(self, server: FakeServer, error: PoolerError | ProtocolError | None, now: int) -> None:
+        self.server = None
+        self.lost += 1
+
+    def server_full(self) -> None: ...
+
+    def server_drained(self) -> None: ...
+
+    def aligned(self, server: FakeServer, error: bytes | None, now: int) -> None: ...
+
+    def is_idle(self) -> bool:
+        return not self.waits and (self.server is None or self.server.status == tags.STATUS_IDLE)
+
+    def unable_to_write_since(self) -> int:
+        return self.stuck_since
+
+
+class FakeDialler:
+    """Remembers what it was asked for."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self.clock = clock
+        self.dialled: list[FakeServer] = []
+        self.wakes: list[tuple[Pool, int]] = []
+
+    def dial(self, pool: Pool, host: Host, boot: Applied) -> PooledServer:
+        server = FakeServer(len(self.dialled) + 1, pool, host, boot, self.clock)
+        self.dialled.append(server)
+        return server
+
+    def wake(self, pool: Pool, at: int) -> None:
+        self.wakes.append((pool, at))
+
+
+class World:
+    """A manager with doubles around it. `settings` are those of the file, in which `app` is a database."""
+
+    def __init__(self, **settings: object) -> None:
+        self.clock = Clock()
+        self.dialler = FakeDialler(self.clock)
+        self.random = Steady()
+        self.manager = PoolManager(make_settings(**settings), self.dialler, self.random, self.clock)
+        self._sessions = 0
+
+    def pool(self, database: str = "app", user: str = "alice") -> Pool:
+        """The pool of a user of a database."""
+        return self.manager.pool(self.manager.database(database, self.clock()), user)
+
+    def session(self, pool: Pool | None = None, *, boot: Applied = NOTHING_APPLIED) -> FakeSession:
+        """A logged-in client."""
+        self._sessions += 1
+        pool = pool or self.pool()
+        session = FakeSession(self._sessions, pool, self.clock, boot=boot, idle_since=self.clock())
+        pool.sessions[session] = session
+        return session
+
+    def logs_in(self, database: str = "app", user: str = "alice") -> FakeSession:
+        """A client that counts for the limits on clients."""
+        found = self.manager.database(database, self.clock())
+        self.manager.admit(found, self.manager.user(user))
+        return self.session(self.manager.pool(found, user))
+
+    def logs_out(self, session: FakeSession) -> None:
+        """Such a client goes."""
+        session.leaves()
+        del session.pool.sessions[session]
+        self.manager.dismiss(session.pool.database, self.manager.user(session.pool.key.user))
+
+    def idle_servers(
+        self, count: int, pool: Pool | None = None, *, boot: Applied = NOTHING_APPLIED
+    ) -> list[FakeServer]:
+        """So many servers, open and idle: clients asked for them at once and have gone."""
+        clients = [self.session(pool, boot=boot) for _ in range(count)]
+        for client in clients:
+            client.asks()
+            self.open_all()
+        for client in clients:
+            assert client.server is not None
+            client.leaves()
+            del client.pool.sessions[client]
+        return self.servers(clients[0].pool, states.IDLE)
+
+    def open_all(self) -> None:
+        """Every login under way succeeds, and those that follow from that."""
+        while opening := [server for server in self.dialler.dialled if server.state == states.LOGIN]:
+            for server in opening:
+                server.open()
+
+    def finish_all(self) -> None:
+        """Every server that was told to close closes."""
+        while closing := [
+            server for pool in self.manager.pools.values() for server in self.servers(pool, states.CLOSING)
+        ]:
+            for server in closing:
+                server.finish()
+
+    def servers(self, pool: Pool, *which: int) -> list[FakeServer]:
+        """The servers of a pool in these states, or in any."""
+        chosen = which or range(len(pool.servers))
+        return [
+            server for state in chosen for server in pool.servers[state] if isinstance(server, FakeServer)
+        ]
+
+    def check(self) -> None:
+        """The invariants of pools and ledger."""
+        for pool in self.manager.pools.values():
+            check_pool(pool)
+        check_ledger(self.manager)
+
+
+def make_settings(**settings: object) -> Settings:
+    """Settings with a database `app`, in transaction mode, as a configuration file might say."""
+    values: dict[str, object] = {
+        "databases": {"app": {"host": "db.example"}},
+        "pool_mode": "transaction",
+        **settings,
+    }
+    return Settings.model_validate(values)
+
+
+def check_pool(pool: Pool) -> None:
+    """A server is in exactly one set, has a session if and only if it is ACTIVE; who waits has no server."""
+    seen: set[PooledServer] = set()
+    for state, servers in enumerate(pool.servers):
+        for server in servers:
+            assert server.state == state
+            assert server.pool is pool
+            assert server not in seen
+            assert (server.session is not None) == (state == states.ACTIVE)
+            seen.add(server)
+    assert pool.open == len(seen)
+    lent = {server.session for server in seen}
+    assert not lent & set(pool.waiting)
+    for session in pool.waiting:
+        assert isinstance(session, FakeSession)
+        assert session.server is None
+
+
+def check_ledger(manager: PoolManager) -> None:
+    """The ledger's counts are those of the pools, and within the limits."""
+    ledger = manager.ledger
+    databases: dict[str, int] = {}
+    users: dict[str, int] = {}
+    for key, pool in manager.pools.items():
+        assert ledger.of_pool(key) == pool.open
+        databases[key.database] = databases.get(key.database, 0) + pool.open
+        users[key.user] = users.get(key.user, 0) + pool.open
+    assert {name: ledger.of_database(name) for name in databases} == databases
+    assert {name: ledger.of_user(name) for name in users} == users
