@@ -20,7 +20,7 @@ from tests.support.pooler import Pooler
 from tests.support.postgres import PostgresServer
 from tests.support.script import Conversation, FakeServer, default_script
 from tests.support.server import Server
-from tests.support.standard import APP, ONE, SESSION_ONE, databases, entry, howdah_only
+from tests.support.standard import APP, KIND, ONE, SESSION_ONE, databases, entry, howdah_only
 from tests.support.wire import LoginRefused, Raw
 
 
@@ -33,7 +33,8 @@ def proxy(server: Server) -> Iterator[FaultProxy]:
 @pytest.fixture
 def behind_proxy(proxy: FaultProxy, launch: Launch, server: Server) -> Pooler:
     entries = databases(server, host=proxy.host, port=proxy.port)
-    return launch(entries, {"query_wait_timeout": 30, "server_connect_timeout": 2})
+    ours = {"server_close_timeout": 1} if KIND == "howdah" else {}
+    return launch(entries, {"query_wait_timeout": 30, "server_connect_timeout": 2, **ours})
 
 
 def logged_in(pooler: Pooler, database: str, count: int) -> list[Raw]:

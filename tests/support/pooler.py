@@ -90,7 +90,10 @@ class Pooler(Target):
     """Our own daemon. `settings` override sensible ones for tests; `databases` as in the ini."""
 
     kind = "howdah"
-    defaults: ClassVar[Settings] = {"metrics_addr": ""}
+    defaults: ClassVar[Settings] = {
+        "metrics_addr": "",
+        "event_loop": os.environ.get("HOWDAH_TEST_EVENT_LOOP", "uvloop"),
+    }
 
     def __init__(
         self,

@@ -117,6 +117,10 @@ class Conversation:
         """A FATAL ErrorResponse; return from the script afterwards."""
         self.send(m.error_response(sqlstate, text, severity="FATAL"))
 
+    def hang_up(self) -> None:
+        """Ends the connection, from whichever thread."""
+        self.socket.shutdown(socket.SHUT_RDWR)
+
     def answer(self, *values: str, status: bytes = b"I") -> None:
         """One row of text columns, CommandComplete and ReadyForQuery."""
         names = [f"c{n}" for n in range(len(values))]

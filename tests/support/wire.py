@@ -110,12 +110,18 @@ class Raw:
 
     def _fill(self, deadline: float) -> None:
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([self._socket], [], [], left)[0]:
+        if left <= 0 or not self._readable(left):
             raise TimeoutError(f"nothing more within the deadline; so far {bytes(self._buffer[:200])!r}")
         data = self._socket.recv(65536)
         if not data:
             raise EOFError(f"closed by the other side; unread {bytes(self._buffer[:200])!r}")
         self._buffer += data
+
+    def _readable(self, seconds: float) -> bool:
+        # Not select(): thousands of clients have descriptors above its limit of 1024.
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -148,7 +154,7 @@ class Raw:
 
     def silent_for(self, seconds: float) -> bool:
         """True when not one byte (and no end of file) arrives in that time."""
-        return not self._buffer and not select.select([self._socket], [], [], seconds)[0]
+        return not self._buffer and not self._readable(seconds)
 
     def closed_within(self, seconds: float) -> bool:
         """True when the other side hangs up in that time without another byte."""
