@@ -83,6 +83,7 @@ class Client:
         "finished",
         "id",
         "is_cancel",
+        "is_special",
         "lobby",
         "peer",
         "prefix",
@@ -106,6 +107,7 @@ class Client:
         self.cancel_pid = 0
         self.finished = False
         self.is_cancel = False
+        self.is_special = False
         self.peer: tuple[str, int] = ("unix", 0)
         self.prefix = prefix("C", self.id, None, None, "")
         self._admitted = False
@@ -269,6 +271,7 @@ class Client:
         byte.
         """
         self.is_cancel = True
+        self.lobby.set_apart(self)
         self.lobby.cancel_requests += 1
         target = self.lobby.cancel_keys.find(request.pid, request.secret)
         if target is None:
@@ -315,6 +318,7 @@ class Client:
     def _open_console(self, wishes: Wishes, result: LoginResult, collector: Collector) -> None:
         own = result.secret is None and self._is_our_own_user(wishes.user)
         self.console, greeting = self.lobby.open_console(self, wishes.user, own)
+        self.lobby.set_apart(self)
         self._welcome(result, greeting)
         console = self.console
         self.connection.receiver = lambda data, now: console.receive(data)

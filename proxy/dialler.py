@@ -8,7 +8,7 @@ PostgreSQL's own words.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
 from protocol import sqlstate, tags
@@ -48,12 +48,14 @@ NOT_READY: Final = frozenset(
         sqlstate.CANNOT_CONNECT_NOW,
         sqlstate.CRASH_SHUTDOWN,
         sqlstate.ADMIN_SHUTDOWN,
-        sqlstate.TOO_MANY_CONNECTIONS,
-        sqlstate.INSUFFICIENT_RESOURCES,
-        sqlstate.OUT_OF_MEMORY,
     )
 )
-"""SQLSTATEs of a refused login that mean "not now": they pass by themselves."""
+"""SQLSTATEs of a refused login that mean that the host is not ready for anybody."""
+NO_ROOM: Final = frozenset(
+    (sqlstate.TOO_MANY_CONNECTIONS, sqlstate.INSUFFICIENT_RESOURCES, sqlstate.OUT_OF_MEMORY)
+)
+"""Those that mean that there is no room for one more connection of this user or database, for now."""
+NO_ROOM_WAIT: Final = SECOND // 2
 
 LIFETIME_JITTER: Final = 0.05
 """Share of server_lifetime by which a server may end earlier, so that those of one age do not end
@@ -93,6 +95,7 @@ class Dialler:
         resolver: Resolver,
         deriver: Deriver,
         gone: Callable[[], None],
+        numbers: Iterator[int],
     ) -> None:
         self.clock = clock
         self.gone = gone
@@ -101,7 +104,7 @@ class Dialler:
         self._random = random
         self._resolver = resolver
         self._deriver = deriver
-        self._numbers = 0
+        self._numbers = numbers
 
     def count_server_closed(self, reason: ServerClosed) -> None:
         """Count a closed server connection."""
@@ -109,8 +112,7 @@ class Dialler:
 
     def dial(self, pool: "Pool", host: Host, boot: Applied) -> Server:
         """Begin to open a server for the pool."""
-        self._numbers += 1
-        server = Server(self._numbers, pool, host, boot, self)
+        server = Server(next(self._numbers), pool, host, boot, self)
         server.opening = asyncio.get_running_loop().create_task(self._open(server))
         return server
 
@@ -160,18 +162,29 @@ class Dialler:
         except (ProtocolError, LoginImpossible, errors.PoolerError) as error:
             backoff.succeeded()
             self._refuse(server, errors.ServerRefused(str(error), getattr(error, "sqlstate", None)))
-        except (OSError, ConnectionLost, TimeoutError) as error:
-            backoff.failed(self.clock(), _describe(error))
-            logger.warning("%scould not connect: %s", server.prefix, _describe(error))
+        except TimeoutError:
+            # Nobody answers there: no end of file is going to come either.
+            if server.connection.made:
+                server.connection.transport.abort()
+            self._on_unreachable(server, "connect timeout")
+        except (OSError, ConnectionLost) as error:
+            self._on_unreachable(server, f"connect failed ({_describe(error)})")
         except asyncio.CancelledError:
             backoff.abandoned()
             await self._finish_failed(server)
             raise
+        except Exception:
+            logger.exception("%sinternal error while connecting", server.prefix)
+            self._on_unreachable(server, "internal error")
         else:
             backoff.succeeded()
             self._opened(server, greeting)
             return
         await self._finish_failed(server)
+
+    def _on_unreachable(self, server: Server, reason: str) -> None:
+        server.pool.hosts.backoff(server.host).failed(self.clock(), reason)
+        logger.warning("%sclosing because: %s", server.prefix, reason)
 
     async def _login(self, server: Server) -> Greeting:
         pool = server.pool
@@ -223,7 +236,7 @@ class Dialler:
         untracked = tuple((name, value) for name, value in server.boot if pool.tracked.index(name) < 0)
         server.applied = pool.tracked.intern_applied(untracked)
         if server.boot == NOTHING_APPLIED:
-            pool.greeting = greeting.parameters
+            pool.greeting = self._greeting(server, greeting.parameters)
         server.become_idle()
         address, port = server.connection.local() if not server.connection.closed else ("", 0)
         logger.info("%snew connection to server (from %s:%d)", server.prefix, address, port)
@@ -232,16 +245,25 @@ class Dialler:
             return
         pool.opened(server, now)
 
+    @staticmethod
+    def _greeting(server: Server, parameters: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """What clients of the pool are told at login: the greeting, with what connect_query has changed."""
+        current = zip(server.pool.tracked.names, server.values, strict=True)
+        return parameters | {name: value for name, value in current if value is not None}
+
     def _on_refusal(self, server: Server, refused: ServerRefused) -> None:
         """PostgreSQL sent an error instead of a greeting."""
         backoff = server.pool.hosts.backoff(server.host)
         code = refused.error.sqlstate
         text = refused.error.message
-        logger.warning("%sserver login failed: %s %s", server.prefix, code, text)
+        logger.warning("%sserver login failed: %s %s", server.prefix, refused.error.severity, text)
         if code in NOT_READY:
             backoff.failed(self.clock(), text)
             return
         backoff.succeeded()
+        if code in NO_ROOM:
+            server.pool.hold_off(self.clock() + NO_ROOM_WAIT)
+            return
         self._refuse(server, errors.ServerRefused(text, code, refused.raw))
 
     def _refuse(self, server: Server, error: errors.ServerRefused) -> None:
@@ -287,8 +309,6 @@ def credential_of(pool: "Pool") -> Secret | ScramKeys | None:
 
 
 def _describe(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "connect timeout"
     if isinstance(error, ConnectionLost):
         return "server closed the connection during login"
     return str(error) or type(error).__name__

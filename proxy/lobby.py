@@ -4,7 +4,7 @@ import hashlib
 import logging
 import platform
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from config.settings import Settings
@@ -31,7 +31,12 @@ class Lobby:
     """Every connection from a listener is in `clients`, from accept to close."""
 
     def __init__(
-        self, manager: PoolManager, deriver: Deriver, open_console: OpenConsole, clock: Callable[[], int]
+        self,
+        manager: PoolManager,
+        deriver: Deriver,
+        open_console: OpenConsole,
+        clock: Callable[[], int],
+        numbers: Iterator[int],
     ) -> None:
         self.manager = manager
         self.deriver = deriver
@@ -41,11 +46,12 @@ class Lobby:
         self.clients: dict[int, Client] = {}
         self.shutting_down = False
         self.cancel_requests = 0
+        self.special_clients = 0
         self.closed_clients: Counter[ClientClosed] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
         self.login_failures: Counter[str] = Counter()
         self.on_leave: Callable[[], None] = lambda: None
-        self._number = 0
+        self._numbers = numbers
         self.apply()
 
     @property
@@ -61,22 +67,27 @@ class Lobby:
         self.mock_key = _mock_key(self.settings)
 
     def next_id(self) -> int:
-        """A number no other client has or had."""
-        self._number += 1
-        return self._number
+        """A number that no other client or server has or had, as in PgBouncer."""
+        return next(self._numbers)
 
     def ordinary_clients(self) -> int:
         """Clients that count for max_client_conn: all but the console's and those that only cancel."""
-        return sum(1 for client in self.clients.values() if client.console is None and not client.is_cancel)
+        return len(self.clients) - self.special_clients
 
     def enter(self, client: "Client") -> None:
         """A connection was accepted."""
         self.clients[client.id] = client
 
+    def set_apart(self, client: "Client") -> None:
+        """The client turns out to be one that does not count."""
+        client.is_special = True
+        self.special_clients += 1
+
     def leave(self, client: "Client", reason: ClientClosed, text: str) -> bool:
         """A connection is over; False if that was known already."""
         if self.clients.pop(client.id, None) is None:
             return False
+        self.special_clients -= client.is_special
         self.closed_clients[reason] += 1
         if client.wishes is not None and self.settings.log_disconnections:
             age = (self.clock() - client.connected_at) // 1_000_000_000

@@ -251,13 +251,12 @@ class Observer:
         """One per database that has a pool."""
         names = dict.fromkeys(key.database for key in self._manager.pools)
         period = self._manager.period_ns // _MICROSECOND
-        listed = []
-        for name in names:
-            stats = self._manager.stats_of(name)
-            listed.append(
-                StatsSnapshot(_shown(name), _counts(stats.totals()), _counts(stats.last_period()), period)
-            )
-        return listed
+        counted = [(name, self._manager.stats_of(name)) for name in names]
+        counted.append((CONSOLE, self._manager.console_stats))
+        return [
+            StatsSnapshot(_shown(name), _counts(stats.totals()), _counts(stats.last_period()), period)
+            for name, stats in counted
+        ]
 
     # The rest.
 

@@ -6,6 +6,7 @@ The one file that knows all the others; it decides nothing that another could de
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import random
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import config
-from config.changes import changes
+from config.changes import applicable, changes
 from config.problems import ConfigError
 from config.settings import Settings
 from config.types import EventLoop
@@ -78,13 +79,14 @@ class Worker:
         self.changes = Changes()
         self.deriver = Deriver()
         self.resolver = Resolver(lambda: self.manager.settings)
+        numbers = itertools.count(1)
         self.dialler = Dialler(
-            self.clock, random.SystemRandom(), self.resolver, self.deriver, self.changes.notify
+            self.clock, random.SystemRandom(), self.resolver, self.deriver, self.changes.notify, numbers
         )
         self.manager = PoolManager(settings, self.dialler, random.SystemRandom(), self.clock)
         self.canceller = Canceller(self.dialler, lambda: self.manager.settings.cancel_wait_timeout)
         self.dialler.send_cancel = self.canceller.send
-        self.lobby = Lobby(self.manager, self.deriver, self._open_console, self.clock)
+        self.lobby = Lobby(self.manager, self.deriver, self._open_console, self.clock, numbers)
         self.lobby.on_leave = self.changes.notify
         self.control = Control(self)
         self.listener = Listener(lambda: Client(self.lobby).connection)
@@ -285,6 +287,7 @@ class Worker:
     def _apply(self, settings: Settings) -> None:
         for key in changes(self.manager.settings, settings).restart_keys:
             logger.warning("%s has changed, which takes effect after a restart", key)
+        settings = applicable(self.manager.settings, settings)
         log.setup(settings, quiet=self._quiet, verbose=self._verbose)
         self.manager.apply(settings)
         self.lobby.apply()
@@ -347,6 +350,7 @@ class Worker:
             lambda: client.finish(None, ClientClosed.CLIENT_LEFT),
             self.observer,
             self.control,
+            self.manager.console_stats,
         )
         return console, dict(GREETING)
 

@@ -7,7 +7,7 @@ is read when it is done. Long results leave piece by piece, and none is made whi
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from protocol import sqlstate as codes
 from protocol import tags
@@ -64,6 +64,13 @@ _READY: Final = ReadyForQuery(tags.STATUS_IDLE).encode()
 _log: Final = logging.getLogger("howdah")
 
 
+class Statistics(Protocol):
+    """Where the console's own commands are counted, as those of any other database."""
+
+    query_count: int
+    xact_count: int
+
+
 class Console:
     """One logged-in client of the admin database.
 
@@ -78,8 +85,10 @@ class Console:
         close: Callable[[], None],
         snapshots: Snapshots,
         control: Control,
+        statistics: Statistics | None = None,
     ) -> None:
         self._identity = identity
+        self._statistics = statistics
         self._write = write
         self._close = close
         self._snapshots = snapshots
@@ -196,6 +205,9 @@ class Console:
 
     async def _query(self, text: bytes) -> None:
         self._portals.simple_query()
+        if self._statistics is not None:
+            self._statistics.query_count += 1
+            self._statistics.xact_count += 1
         action = self._resolve(text)
         formats: Formats = ()
         if isinstance(action, View):

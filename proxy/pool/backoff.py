@@ -59,7 +59,8 @@ class Backoff:
         """The host did not answer, or is not ready to; `error` is kept for whoever asks why."""
         self.error = error
         if self._wait and now < self.retry_at:
-            # One of several attempts that were under way when the first of them failed: no probe has failed yet.
+            # One of several attempts that were under way when the first of them failed: no probe has failed
+            # yet.
             return
         self.probing = False
         self._wait = min(self._wait * 2, LONGEST) if self._wait else FIRST

@@ -45,6 +45,7 @@ class Janitor:
         self._period_began = now
         for pool in manager.pools.values():
             pool.stats.end_period()
+        manager.console_stats.end_period()
         return True
 
     def _sweep_waiting(self, pool: Pool, now: int) -> None:

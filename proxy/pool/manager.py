@@ -9,7 +9,7 @@ from proxy.errors import DatabaseDisabled, TooManyClients, UnknownDatabase
 from proxy.pool import states
 from proxy.pool.backoff import Random
 from proxy.pool.database import Database, User
-from proxy.pool.hosts import Hosts
+from proxy.pool.hosts import DEFAULT_UNIX_SOCKET_DIR, Hosts
 from proxy.pool.interfaces import Dialler, PooledServer, PoolKey, SweptSession
 from proxy.pool.ledger import Ledger, Limits
 from proxy.pool.parameters import Tracked
@@ -30,10 +30,11 @@ class PoolManager:
         self.users: dict[str, User] = {}
         self.pools: dict[PoolKey, Pool] = {}
         self.tracked = Tracked(settings.track_extra_parameters)
-        self.hosts = Hosts(random)
+        self.hosts = Hosts(random, settings.unix_socket_dir or DEFAULT_UNIX_SOCKET_DIR)
         self.ledger = Ledger(self._limits, self._retry, self._reclaim)
         self.paused = False
         self.period_ns = 0
+        self.console_stats = Stats()
         self._dialler = dialler
         self._retired: dict[str, Stats] = {}
         self._load_databases()

@@ -9,6 +9,7 @@ Laws of this file:
 - A slot is free when PostgreSQL has closed (`gone`), not before.
 """
 
+import logging
 from collections import Counter
 from itertools import islice
 from typing import Final
@@ -24,6 +25,8 @@ from proxy.pool.interfaces import Dialler, Leases, Lent, PooledServer, PooledSes
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Tracked
 from proxy.pool.stats import Stats
 from proxy.reasons import ClientClosed, ServerClosed, Unclean
+
+logger = logging.getLogger("howdah")
 
 SECOND: Final = 1_000_000_000
 # How many idle servers a checkout looks at for one whose parameters fit already.
@@ -236,7 +239,12 @@ class Pool:
         self.refused_until = 0
         self.refusal = None
         server.released_at = now
-        self._idle(server, now)
+        if server.close_needed is not None or self.database.paused:
+            self._idle(server, now)
+            return
+        # Not through `_idle`: with server_lifetime = 0 a server is old at once, and is to be used once.
+        self.move(server, states.IDLE)
+        self.serve(now)
 
     def gone(self, server: PooledServer, now: int) -> None:
         """PostgreSQL has closed, or was given up: the slot is free."""
@@ -265,6 +273,11 @@ class Pool:
         if not self._serviceable():
             self.refuse_waiting(error, ClientClosed.SERVER_REFUSED)
 
+    def hold_off(self, until: int) -> None:
+        """PostgreSQL has no room for us at the moment: clients stay, and nobody asks again before `until`."""
+        self.refusal = None
+        self.refused_until = until
+
     def refuse_waiting(self, error: PoolerError, reason: ClientClosed) -> None:
         """Turn away every waiting session."""
         while self.waiting:
@@ -282,9 +295,12 @@ class Pool:
                 self._wake(self.hosts.retry_at(self.settings, now), now)
                 return
             boot, since = self._wanted_by(now)
-            if not self.leases.take(self.key, reserve=self._may_use_reserve(now), since=since):
+            reserve = self._may_use_reserve(now)
+            if not self.leases.take(self.key, reserve=reserve, since=since):
                 self._make_room()
                 return
+            if reserve and self.open >= self.settings.pool_size:
+                logger.warning("taking connection from reserve_pool: %r", self)
             self.hosts.started(host)
             server = self.dialler.dial(self, host, boot)
             self.servers[states.LOGIN][server] = None
