@@ -53,6 +53,10 @@ class Peer:
             header = await self._reader.readexactly(5)
             return Message(header[:1], await self._reader.readexactly(int.from_bytes(header[1:], "big") - 4))
 
+    async def byte(self) -> bytes:
+        """The answer to a request for encryption."""
+        return await self._reader.readexactly(1)
+
     async def until(self, tag: bytes = b"Z") -> list[Message]:
         """Messages up to the first with this tag."""
         got = [await self.read()]
@@ -76,7 +80,7 @@ class Peer:
         return m.fields_of(data[5:])
 
     async def login(
-        self, user: str = "alice", database: str = "app", *, version: int = m.PROTOCOL_3_0, **more: str
+        self, user: str = "alice", database: str = "app", version: int = m.PROTOCOL_3_0, **more: str
     ) -> list[Message]:
         """Send a startup packet and read up to ReadyForQuery; no password is asked for."""
         self.send(m.startup({"user": user, "database": database, **more}, version=version))
@@ -113,7 +117,7 @@ class Peer:
 
 
 class Rig:
-    """`worker` is built and not started: no listeners of its own, no signals, a sweep only where a test asks."""
+    """`worker` is built and not started: no listeners of its own, no signals, no sweeps."""
 
     def __init__(
         self,
@@ -159,13 +163,15 @@ class Rig:
         for client in list(worker.lobby.clients.values()):
             client.finish(None, ClientClosed.SHUTDOWN)
         worker.manager.pause(None)
-        worker.manager.kill_servers(None)
-        if error is None:
-            await eventually(lambda: not worker.manager.servers_left(None), "servers are left")
-        worker.deriver.close()
-        logging.getLogger("howdah").removeHandler(self._handler)
-        if error is None:
+        try:
             self.fake.close()
+            worker.manager.kill_servers(None)
+            if error is None:
+                await eventually(lambda: not worker.manager.servers_left(None), "servers are left")
+        finally:
+            worker.deriver.close()
+            logging.getLogger("howdah").removeHandler(self._handler)
+        if error is None:
             assert not self.errors
 
     async def connect(self) -> Peer:
@@ -176,10 +182,10 @@ class Rig:
         self._peers.append(peer)
         return peer
 
-    async def client(self, **login: str) -> Peer:
+    async def client(self, user: str = "alice", database: str = "app") -> Peer:
         """A client has logged in."""
         peer = await self.connect()
-        await peer.login(**login)
+        await peer.login(user, database)
         return peer
 
 
