@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from protocol import sqlstate, tags
 from protocol.authentication import AuthenticationOk
@@ -42,7 +42,7 @@ from proxy.visit import Visit
 from proxy.wishes import Wishes, read_wishes
 
 if TYPE_CHECKING:
-    from proxy.lobby import Lobby
+    from proxy.lobby import ConsoleSession, Lobby
     from proxy.pool.database import Database, User
     from proxy.pool.pool import Pool
 
@@ -55,17 +55,6 @@ password.
 """
 # A client that does not take its last message is not waited for longer than this (s).
 _LINGER: Final = 5.0
-
-
-class ConsoleSession(Protocol):
-    """The session of a client on the admin database, as its client sees it."""
-
-    def receive(self, data: bytes) -> None: ...
-    def lost(self) -> None: ...
-    async def settled(self) -> None: ...
-    def cancel(self) -> None: ...
-    def pause_writing(self) -> None: ...
-    def resume_writing(self) -> None: ...
 
 
 class Client:

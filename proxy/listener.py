@@ -78,7 +78,8 @@ class Listener:
                 bound.append(sock)
                 self._set_options(sock, settings)
                 sock.bind(address)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            # What cannot be a host name at all makes the codec fail.
             for sock in bound:
                 sock.close()
             raise ListenError(f"cannot listen on {host}:{settings.listen_port}: {error}") from error

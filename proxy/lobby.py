@@ -5,7 +5,7 @@ import logging
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from config.settings import Settings
 from protocol.errors import ProtocolError
@@ -18,11 +18,23 @@ from proxy.pool.manager import PoolManager
 from proxy.reasons import ClientClosed
 
 if TYPE_CHECKING:
-    from proxy.client import Client, ConsoleSession
+    from proxy.client import Client
 
 logger = logging.getLogger("howdah")
 
-OpenConsole = Callable[["Client", str, bool], tuple["ConsoleSession", dict[bytes, bytes]]]
+
+class ConsoleSession(Protocol):
+    """The session of a client on the admin database, as its client sees it."""
+
+    def receive(self, data: bytes) -> None: ...
+    def lost(self) -> None: ...
+    async def settled(self) -> None: ...
+    def cancel(self) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+
+OpenConsole = Callable[["Client", str, bool], tuple[ConsoleSession, dict[bytes, bytes]]]
 """Makes the session of a client on the admin database, for a user; True for the system user we run as.
 Returns it with the parameters of its greeting; raises PoolerError for users who have no business there."""
 

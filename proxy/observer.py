@@ -118,31 +118,13 @@ class Observer:
     def _client(self, client: "Client", moment: "_Moment") -> ClientSnapshot:
         wishes = client.wishes
         session = client.session
-        waited = 0
-        link = ""
-        state = "login"
-        request = client.connected_at
-        if client.is_cancel:
-            state = "active_cancel_req"
-        elif client.console is not None:
-            state = "active"
-        elif session is not None:
-            state = "active"
-            request = session.query_started or client.connected_at
-            if session in session.pool.waiting:
-                state = "waiting"
-                waited = moment.now - session.waiting_since
-                request = session.waiting_since
-            elif session.server is not None:
-                link = _ptr(session.server)
-                if not session.is_idle():
-                    waited = moment.now - session.query_started
-        elif client.waits_for_login:
-            state = "waiting"
         local = client.connection.local()
+        since = self._asked_at(client)
+        busy = session is not None and not session.is_idle()
+        server = session.server if session is not None else None
         return ClientSnapshot(
             id=client.id,
-            state=state,
+            state=self._state(client),
             user=_shown(wishes.user) if wishes is not None else "(nouser)",
             database=_shown(wishes.database) if wishes is not None else "(nodb)",
             addr=client.peer[0],
@@ -150,15 +132,35 @@ class Observer:
             local_addr=local[0],
             local_port=local[1],
             connect_time=moment.wall(client.connected_at),
-            request_time=moment.wall(request),
-            waited=waited // _MICROSECOND,
+            request_time=moment.wall(since),
+            waited=(moment.now - since) // _MICROSECOND if busy else 0,
             ptr=_ptr(client),
-            link=link,
-            remote_pid=0,
+            link=_ptr(server) if server is not None else "",
             application_name=_shown(client.application_name),
             pkt_avail=sum(piece[1] for piece in session.held or ()) if session is not None else 0,
             send_avail=client.connection.unsent(),
         )
+
+    @staticmethod
+    def _state(client: "Client") -> str:
+        session = client.session
+        if client.is_cancel:
+            return "active_cancel_req"
+        if session is not None and session in session.pool.waiting:
+            return "waiting"
+        if session is not None or client.console is not None:
+            return "active"
+        return "waiting" if client.waits_for_login else "login"
+
+    @staticmethod
+    def _asked_at(client: "Client") -> int:
+        """When the latest request began to wait, or to run (ns)."""
+        session = client.session
+        if session is None:
+            return client.connected_at
+        if session in session.pool.waiting:
+            return session.waiting_since
+        return session.query_started or client.connected_at
 
     def servers(self) -> Sequence[ServerSnapshot]:
         """Every server, also those that log in or close."""

@@ -24,13 +24,13 @@ from proxy.admin.commands import Identity
 from proxy.admin.console import GREETING, Console
 from proxy.cancel import Canceller
 from proxy.changes import Changes
-from proxy.client import Client, ConsoleSession
+from proxy.client import Client
 from proxy.control import Control, Order, OrderRefused, Pause, Reload, Resume, Shutdown, ShutdownMode
 from proxy.derive import Deriver
 from proxy.dialler import Dialler
 from proxy.errors import Killed, LoginRefused, PoolerError, ShuttingDown
 from proxy.listener import Listener, ListenError
-from proxy.lobby import Lobby
+from proxy.lobby import ConsoleSession, Lobby
 from proxy.observer import Observer
 from proxy.pool.database import Database
 from proxy.pool.janitor import PERIOD, Janitor
