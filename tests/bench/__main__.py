@@ -38,6 +38,8 @@ from tests.bench.targets import (
 from tests.bench.workloads import Tools, Workload
 
 BASELINE = Path(__file__).with_name("baseline.json")
+# Load average at the start above which other work is going on.
+_QUIET = 0.7
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,6 +106,7 @@ def chosen(only: Sequence[str] | None, everything: bool) -> list[Workload]:
 
 def run(options: argparse.Namespace) -> list[Measured]:
     """Measure, print, and write the JSON file also of a run that was interrupted."""
+    load = os.getloadavg()[0]
     baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else None
     results: list[Measured] = []
     began = time.monotonic()
@@ -113,8 +116,12 @@ def run(options: argparse.Namespace) -> list[Measured]:
         postgres = stack.enter_context(cluster.running())
         tools = Tools(Pgbench(postgres, folder), options.seconds)
         targets = _targets(postgres, folder, options.without)
-        about = _about(postgres, options)
+        about = {**_about(postgres, options), "load": load}
         print(_headline(about))
+        if load > _QUIET:
+            print(
+                f"the machine is busy (load {load:.1f}): interpreted code suffers more from that than PgBouncer"
+            )
         if options.json is not None:
             stack.callback(lambda: _write(options.json, report.as_json(results, about)))
         for workload in chosen(options.only, options.all):
