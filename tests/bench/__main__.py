@@ -119,9 +119,7 @@ def run(options: argparse.Namespace) -> list[Measured]:
         about = {**_about(postgres, options), "load": load}
         print(_headline(about))
         if load > _QUIET:
-            print(
-                f"the machine is busy (load {load:.1f}): interpreted code suffers more from that than PgBouncer"
-            )
+            print(f"the machine is busy (load {load:.1f}), which slows interpreted code more than PgBouncer")
         if options.json is not None:
             stack.callback(lambda: _write(options.json, report.as_json(results, about)))
         for workload in chosen(options.only, options.all):
