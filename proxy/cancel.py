@@ -90,8 +90,7 @@ class Canceller:
             logger.warning("%sfailed to send a cancel request: %s", server.prefix, error)
             over = not carrier.sent
         finally:
-            if carrier.connection.made and not carrier.connection.closed:
-                carrier.connection.transport.abort()
+            carrier.connection.abort()
             server.cancel_over(over, self._dialler.clock())
 
     async def _carry(self, carrier: "_Carrier", server: Server, generation: int) -> bool:

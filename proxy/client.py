@@ -162,7 +162,7 @@ class Client:
         connection = self.connection
         connection.receiver = _deaf
         if connection.unsent():
-            asyncio.get_running_loop().call_later(_LINGER, connection.transport.abort)
+            asyncio.get_running_loop().call_later(_LINGER, connection.abort)
         connection.transport.close()
 
     def _leave(self, reason: ClientClosed, text: str | None = None) -> None:

@@ -8,6 +8,7 @@ Laws of this file:
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
@@ -143,8 +144,16 @@ class Connection(asyncio.Protocol):
 
     def end(self) -> None:
         """Send what is unsent, then end of file; what the other side still sends is received."""
-        if not self.closed and not self.transport.is_closing() and self.transport.can_write_eof():
+        if self.closed or self.transport.is_closing() or not self.transport.can_write_eof():
+            return
+        # The other side may have reset the connection, which the loop is about to tell us.
+        with contextlib.suppress(OSError):
             self.transport.write_eof()
+
+    def abort(self) -> None:
+        """Close at once, whatever is unsent; nothing to do for a connection that is gone or never was."""
+        if self.made and not self.closed:
+            self.transport.abort()
 
     def unsent(self) -> int:
         """Bytes given to `write` that the kernel has not taken yet."""
@@ -245,7 +254,7 @@ class Connection(asyncio.Protocol):
             self.owner.failed(error)
         except Exception:
             logger.exception("closing a connection after an error failed")
-            self.transport.abort()
+            self.abort()
 
     def _keep(self, data: bytes, now: int) -> None:
         """The other side may speak before its login has begun to listen."""

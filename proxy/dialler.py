@@ -164,8 +164,7 @@ class Dialler:
             self._refuse(server, errors.ServerRefused(str(error), getattr(error, "sqlstate", None)))
         except TimeoutError:
             # Nobody answers there: no end of file is going to come either.
-            if server.connection.made:
-                server.connection.transport.abort()
+            server.connection.abort()
             self._on_unreachable(server, "connect timeout")
         except (OSError, ConnectionLost) as error:
             self._on_unreachable(server, f"connect failed ({_describe(error)})")
@@ -280,16 +279,18 @@ class Dialler:
         """Wait for PostgreSQL to close what could not be opened, for until then it counts."""
         self.count_server_closed(server.close_reason or ServerClosed.LOGIN_FAILED)
         connection = server.connection
-        if connection.made and not connection.closed:
-            connection.end()
-            try:
-                async with asyncio.timeout(server.pool.common.server_close_timeout or None):
+        try:
+            async with asyncio.timeout(server.pool.common.server_close_timeout or None):
+                if connection.made:
+                    connection.end()
                     await connection.until_lost()
-            except TimeoutError:
-                connection.transport.abort()
-        server.closing = True
-        server.pool.gone(server, self.clock())
-        self.gone()
+        except TimeoutError:
+            logger.warning("%sserver_close_timeout: giving up waiting for the server to close", server.prefix)
+        finally:
+            connection.abort()
+            server.closing = True
+            server.pool.gone(server, self.clock())
+            self.gone()
 
 
 def credential_of(pool: "Pool") -> Secret | ScramKeys | None:

@@ -388,7 +388,7 @@ class Server:
     def abort(self) -> None:
         """Give up waiting for PostgreSQL's end of the connection."""
         if self.connection.made:
-            self.connection.transport.abort()
+            self.connection.abort()
         elif self.opening is not None:
             self.opening.cancel()
 
