@@ -9,16 +9,16 @@ import contextlib
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 
 from tests.integration.conftest import Launch
 from tests.support import messages as m
-from tests.support.alive import BYSTANDER
 from tests.support.pooler import Pooler
 from tests.support.server import Server
-from tests.support.standard import entry
+from tests.support.standard import entry, howdah_only
 from tests.support.wire import Raw
 
 CLIENTS, SECONDS, SEED = 200, 12.0, 20240229
@@ -54,6 +54,7 @@ QUERIES = {
     "notice": "do $$ begin raise notice '{0}'; end $$",
     "copy": "copy (select '{0}' from generate_series(1, 50)) to stdout",
     "large": "select '{0}', repeat('{0}', 2000)",
+    "parameter": "select '{0}' where starts_with('{0}', current_setting('application_name') || '_')",
     "slow": "select '{0}', pg_sleep(0.05)",
     "too slow": "select '{0}', pg_sleep(1)",
 }
@@ -112,7 +113,8 @@ class Client:
     def run(self, deadline: float) -> None:
         while time.monotonic() < deadline:
             try:
-                with self.pooler.raw(CROWDED, timeout=30) as raw:
+                name = {"application_name": f"n_{self.number}"}
+                with self.pooler.raw(CROWDED, parameters=name, timeout=30) as raw:
                     self.tally.logins += 1
                     while time.monotonic() < deadline and self.step(raw):
                         pass
@@ -154,6 +156,8 @@ class Client:
         strange = foreign(got, nonce)
         if strange:
             self.tally.problem(f"client {self.number}: {kind} {nonce} got {strange}")
+        if kind == "parameter" and not m.errors(got) and not m.rows(got):
+            self.tally.problem(f"client {self.number}: somebody else's application_name")
         surprising = {fields["C"] for fields in m.errors(got)} - EXPECTED_ERRORS
         if surprising:
             self.tally.problem(f"client {self.number}: {kind} got {surprising}")
@@ -161,16 +165,15 @@ class Client:
         return ready == 0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(100)
-def test_every_reply_carries_the_askers_own_nonce(launch: Launch, server: Server) -> None:
-    entries = {CROWDED: entry(server, pool_size=2), BYSTANDER: entry(server, pool_size=2)}
-    pooler = launch(entries, {"query_timeout": 0.5, "log_connections": 0, "log_disconnections": 0})
-    tally, deadline = Tally(), time.monotonic() + SECONDS
+def crowd(pooler: Pooler, seconds: float, disturb: Callable[[], None] | None = None) -> Tally:
+    """Lets the clients loose; `disturb` is called again and again meanwhile."""
+    tally, deadline = Tally(), time.monotonic() + seconds
     clients = [Client(number, pooler, tally) for number in range(CLIENTS)]
     threads = [threading.Thread(target=client.run, args=(deadline,)) for client in clients]
     for thread in threads:
         thread.start()
+    while disturb is not None and time.monotonic() < deadline:
+        disturb()
     for thread in threads:
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads), "somebody waits for ever"
@@ -178,7 +181,51 @@ def test_every_reply_carries_the_askers_own_nonce(launch: Launch, server: Server
     assert tally.problems == []
     assert tally.answered > CLIENTS
     assert set(tally.kinds) == set(KINDS)
+    return tally
+
+
+def check_quiet(pooler: Pooler, server: Server) -> None:
+    """Nothing is left behind, and the pool works."""
     server.wait_until_quiet(5.0)
     with pooler.raw(CROWDED) as raw:
         assert raw.value("select 'clean'") == "clean"
     assert len(pooler.show("SERVERS", database=CROWDED)) <= 2
+
+
+SETTINGS = {"query_timeout": 0.5, "log_connections": 0, "log_disconnections": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100)
+def test_every_reply_carries_the_askers_own_nonce(launch: Launch, server: Server) -> None:
+    pooler = launch({CROWDED: entry(server, pool_size=2)}, SETTINGS)
+    crowd(pooler, SECONDS)
+    check_quiet(pooler, server)
+
+
+@howdah_only("with PgBouncer 1.18 some clients wait for ever")
+@pytest.mark.slow
+@pytest.mark.timeout(100)
+def test_also_while_servers_come_and_go(launch: Launch, server: Server) -> None:
+    """Servers are terminated, replaced and paused, settings reloaded, all the time."""
+    pooler = launch({CROWDED: entry(server, pool_size=2)}, SETTINGS)
+    random_ = random.Random(SEED)
+
+    def disturb() -> None:
+        time.sleep(random_.random() * 0.1)
+        match random_.randrange(5):
+            case 0 | 1:
+                server.sql("select pg_terminate_backend(%s)", [random_.choice([*servers(), 0])])
+            case 2:
+                pooler.admin("RECONNECT")
+            case 3:
+                pooler.admin("RELOAD")
+            case _:
+                pooler.admin("PAUSE")
+                pooler.admin("RESUME")
+
+    def servers() -> list[int]:
+        return server.backends(pooler.user)
+
+    crowd(pooler, SECONDS / 2, disturb)
+    check_quiet(pooler, server)

@@ -199,7 +199,7 @@ def test_a_lifetime_of_zero_means_single_use(launch: Launch, server: Server, dat
 @howdah_only("PgBouncer has ids since 1.24")
 def test_clients_and_servers_share_one_sequence_of_ids(launch: Launch, server: Server) -> None:
     """With an admin looking on, each client takes the next id and its new server the one after."""
-    pooler = launch({APP: entry(server)}, {"server_lifetime": 0})
+    pooler = launch({APP: entry(server, pool_mode="session")}, {"server_lifetime": 0})
 
     def ids(console: Raw, what: str) -> list[int]:
         got = console.query(f"SHOW {what}")
@@ -213,8 +213,10 @@ def test_clients_and_servers_share_one_sequence_of_ids(launch: Launch, server: S
             with pooler.raw(APP) as client:
                 client.value("select 1")
                 assert ids(console, "CLIENTS") == [first, first + 2 * number - 1]
+                assert ids(console, "SERVERS") == [first + 2 * number]
                 client.quit()
-            wait_until(lambda: not pooler.show("SERVERS"), 3, "closed")
+            # Asked by the same admin: another one would take an id.
+            wait_until(lambda: ids(console, "SERVERS") == [], 3, "closed")
 
 
 @howdah_only("counted since PgBouncer 1.23")
