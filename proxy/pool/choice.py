@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from proxy.pool.interfaces import PooledServer, PooledSession
     from proxy.pool.pool import Pool
 
-SECOND: Final = 1_000_000_000
+_SECOND: Final = 1_000_000_000
 # How many idle servers a checkout looks at for one whose parameters fit already.
 _LOOK_AT: Final = 8
 
@@ -28,7 +28,7 @@ def choose(pool: "Pool", session: "PooledSession", now: int) -> "PooledServer | 
     common = pool.common
     first = next(iter(idle) if common.server_round_robin else reversed(idle))
     if first.values is session.values and first.applied is session.applied:
-        if now - first.released_at <= common.server_check_delay * SECOND:
+        if now - first.released_at <= common.server_check_delay * _SECOND:
             return first
         return _fresh(pool, first, now)
     for server in islice(idle if common.server_round_robin else reversed(idle), _LOOK_AT):
@@ -49,7 +49,7 @@ def _choose_suitable(pool: "Pool", session: "PooledSession", now: int) -> "Poole
 def _fresh(pool: "Pool", server: "PooledServer", now: int) -> "PooledServer | None":
     """The server, unless it must be tested before it is lent (server_check_delay, server_check_query)."""
     common = pool.common
-    if not common.server_check_query or now - server.released_at <= common.server_check_delay * SECOND:
+    if not common.server_check_query or now - server.released_at <= common.server_check_delay * _SECOND:
         return server
     test(pool, server, now)
     return None

@@ -151,8 +151,10 @@ class Leases(Protocol):
     contended: bool
     """Whether any pool was refused because of a limit it shares with others, and still waits."""
 
-    def take(self, key: PoolKey, *, reserve: bool, since: int) -> bool:
-        """Lease one server for a pool whose oldest client waits since `since`; False: a limit is reached."""
+    def take(self, key: PoolKey, *, reserve: bool, since: int | None) -> bool:
+        """Lease one server for a pool whose oldest client waits since `since`; None: nobody waits, the pool
+        is below its minimum. False: a limit is reached.
+        """
         ...
 
     def give_back(self, key: PoolKey) -> None:
@@ -160,7 +162,7 @@ class Leases(Protocol):
         ...
 
     def withdraw(self, key: PoolKey) -> None:
-        """The pool no longer wants what `take` refused."""
+        """The pool no longer wants what `take` refused, or could not use it now."""
         ...
 
     def claimed_since(self, key: PoolKey) -> int | None:

@@ -43,9 +43,7 @@ class Janitor:
             return False
         manager.period_ns = now - self._period_began
         self._period_began = now
-        for pool in manager.pools.values():
-            pool.stats.end_period()
-        manager.console_stats.end_period()
+        manager.end_period()
         return True
 
     def _sweep_waiting(self, pool: Pool, now: int) -> None:

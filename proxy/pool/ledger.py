@@ -54,19 +54,21 @@ class Ledger:
         """Servers leased for a user over all databases."""
         return self._users[name]
 
-    def take(self, key: PoolKey, *, reserve: bool, since: int) -> bool:
-        """Lease one server; False when a limit is reached. `since` is when the oldest client began to wait
-        (ns).
+    def take(self, key: PoolKey, *, reserve: bool, since: int | None) -> bool:
+        """Lease one server; False when a limit is reached.
+
+        `since` is when the oldest client began to wait (ns). Without one, nobody else has to make room.
         """
+        self.withdraw(key)
         limits = self._limits(key)
         if limits.pool and self._pools[key] >= limits.pool + (limits.reserve if reserve else 0):
             return False
         if self._shared_limit_reached(key, limits):
-            self._refused[key] = since
-            self.contended = True
-            self._reclaim(key)
+            if since is not None:
+                self._refused[key] = since
+                self.contended = True
+                self._reclaim(key)
             return False
-        self.withdraw(key)
         self._pools[key] += 1
         self._databases[key.database] += 1
         self._users[key.user] += 1
@@ -87,7 +89,7 @@ class Ledger:
                     self._retry(other)
 
     def withdraw(self, key: PoolKey) -> None:
-        """The pool has no client left that waits."""
+        """The pool wants no slot, or could not use one now."""
         if self._refused:
             self._refused.pop(key, None)
             self.contended = bool(self._refused)
@@ -99,7 +101,7 @@ class Ledger:
         if not self._refused:
             return None
         claims = [
-            since for other, since in self._refused.items() if other != key and self._would_help(key, other)
+            since for other, since in self._refused.items() if other != key and self.would_help(key, other)
         ]
         return min(claims, default=None)
 
@@ -107,13 +109,7 @@ class Ledger:
         """How many pools wait for a slot of a shared limit."""
         return len(self._refused)
 
-    def _shared_limit_reached(self, key: PoolKey, limits: Limits) -> bool:
-        return bool(
-            (limits.database and self._databases[key.database] >= limits.database)
-            or (limits.user and self._users[key.user] >= limits.user)
-        )
-
-    def _would_help(self, holder: PoolKey, other: PoolKey) -> bool:
+    def would_help(self, holder: PoolKey, other: PoolKey) -> bool:
         """Whether a slot freed by `holder` is one that `other` lacks."""
         limits = self._limits(other)
         lacks_database = limits.database and self._databases[other.database] >= limits.database
@@ -124,6 +120,12 @@ class Ledger:
             (lacks_database or lacks_user)
             and (helps_database or not lacks_database)
             and (helps_user or not lacks_user)
+        )
+
+    def _shared_limit_reached(self, key: PoolKey, limits: Limits) -> bool:
+        return bool(
+            (limits.database and self._databases[key.database] >= limits.database)
+            or (limits.user and self._users[key.user] >= limits.user)
         )
 
 

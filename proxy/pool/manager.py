@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from config import effective
 from config.effective import PoolSettings
 from config.settings import Settings
+from config.types import PoolMode
 from proxy.errors import DatabaseDisabled, TooManyClients, UnknownDatabase
 from proxy.pool import states
 from proxy.pool.backoff import Random
@@ -15,7 +16,7 @@ from proxy.pool.ledger import Ledger, Limits
 from proxy.pool.parameters import Tracked
 from proxy.pool.pool import SECOND, Pool
 from proxy.pool.stats import Stats
-from proxy.reasons import ClientClosed, ServerClosed
+from proxy.reasons import ServerClosed
 
 
 class PoolManager:
@@ -44,11 +45,11 @@ class PoolManager:
     def database(self, name: str, now: int) -> Database:
         """The database a client asks for, made from the `*` entry if need be. Raises UnknownDatabase."""
         known = self.databases.get(name)
-        if known is not None and not known.dead:
-            return known
         settings = self.settings.database(name)
-        if settings is None or known is not None:
+        if settings is None:
             raise UnknownDatabase(name)
+        if known is not None:
+            return known
         database = Database(name, settings, automatic=True, now=now)
         database.paused = self.paused
         self.databases[name] = database
@@ -93,6 +94,13 @@ class PoolManager:
         for pool in self.pools_of(database):
             total.add(pool.stats)
         return total
+
+    def end_period(self) -> None:
+        """A stats_period has ended, also for pools that are gone."""
+        for pool in self.pools.values():
+            pool.stats.end_period()
+        for stats in (*self._retired.values(), self.console_stats):
+            stats.end_period()
 
     # Clients coming and going.
 
@@ -206,9 +214,19 @@ class PoolManager:
                 pool.greeting = None
                 pool.refused_until = 0
                 self.close_servers(pool, ServerClosed.RECONNECT)
-            if old.pool_mode is not new.pool_mode:
-                pool.mode = new.pool_mode
+            self._change_mode(pool, new.pool_mode)
+            if old.server_lifetime != new.server_lifetime:
+                longer = int((new.server_lifetime - old.server_lifetime) * SECOND)
+                for server in _in_states(pool, *range(states.IDLE, states.CLOSING)):
+                    server.expires_at += longer
             pool.serve(now)
+
+    def _change_mode(self, pool: Pool, mode: PoolMode) -> None:
+        """What a session leaves behind would not be cleaned in another mode, so its server closes."""
+        if pool.mode is PoolMode.SESSION and mode is not PoolMode.SESSION:
+            for server in _in_states(pool, states.ACTIVE, states.BEING_CANCELED):
+                server.close_needed = ServerClosed.RECONNECT
+        pool.mode = mode
 
     def _load_databases(self) -> None:
         now = self.clock()
@@ -216,19 +234,19 @@ class PoolManager:
             if name == "*":
                 continue
             known = self.databases.get(name)
-            if known is None or known.dead:
+            if known is None:
                 known = self.databases[name] = Database(name, entry, automatic=False, now=now)
                 known.paused = self.paused
             known.settings = entry
-            known.automatic = False
+            known.automatic = known.dead = False
         for name, database in self.databases.items():
             if name in self.settings.databases:
                 continue
             fallback = self.settings.database(name)
-            if fallback is None or not database.automatic:
-                database.dead = True
-            else:
+            database.dead = fallback is None
+            if fallback is not None:
                 database.settings = fallback
+                database.automatic = True
         self._make_minimal_pools()
 
     def _make_minimal_pools(self) -> None:
@@ -274,20 +292,13 @@ class PoolManager:
     def _reclaim(self, key: PoolKey) -> None:
         """Close the longest-idle server whose slot the pool could use, unless enough are closing already."""
         others = [
-            pool
-            for other, pool in self.pools.items()
-            if other != key and (other.database == key.database or other.user == key.user)
+            pool for other, pool in self.pools.items() if other != key and self.ledger.would_help(other, key)
         ]
         if sum(len(pool.servers[states.CLOSING]) for pool in others) >= self.ledger.claims():
             return
         idle = [server for pool in others for server in _in_states(pool, states.IDLE, states.USED)]
         if idle:
             min(idle, key=lambda server: server.released_at).close(ServerClosed.EVICTED)
-
-    def turn_away(self, name: str, reason: ClientClosed) -> None:
-        """Used when a database goes: nothing waits for it any more."""
-        for pool in self.pools_of(name):
-            pool.refuse_waiting(UnknownDatabase(name), reason)
 
 
 def _in_states(pool: Pool, *which: int) -> list[PooledServer]:

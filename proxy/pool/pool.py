@@ -11,7 +11,6 @@ Laws of this file:
 
 import logging
 from collections import Counter
-from itertools import islice
 from typing import Final
 
 from config.effective import PoolSettings
@@ -19,20 +18,18 @@ from config.settings import Settings
 from config.types import PoolMode
 from proxy.errors import LoginRetry, PoolerError
 from proxy.pool import states
+from proxy.pool.choice import choose, test
 from proxy.pool.database import Database, User
 from proxy.pool.hosts import Hosts
 from proxy.pool.interfaces import Dialler, Leases, Lent, PooledServer, PooledSession, PoolKey, SweptSession
-from proxy.pool.parameters import NOTHING_APPLIED, Applied, Tracked
+from proxy.pool.need import full, may_use_reserve, wanted_by, wants_server
+from proxy.pool.parameters import Tracked
 from proxy.pool.stats import Stats
 from proxy.reasons import ClientClosed, ServerClosed, Unclean
 
 logger = logging.getLogger("howdah")
 
 SECOND: Final = 1_000_000_000
-# How many idle servers a checkout looks at for one whose parameters fit already.
-_LOOK_AT: Final = 8
-# Logins at a time once the pool has reached its server; before that, and after a failure, one.
-_LOGINS_AT_ONCE: Final = 3
 # A server is handed from one pool to another at a shared limit only after it served this long (ns): a login
 # costs milliseconds, and two busy pools would otherwise trade connections at every transaction.
 _LEASE_QUANTUM: Final = SECOND // 10
@@ -51,7 +48,6 @@ class Pool:
         "dialler",
         "greeting",
         "hosts",
-        "idle_since",
         "key",
         "leases",
         "mode",
@@ -103,7 +99,6 @@ class Pool:
         self.refusal: PoolerError | None = None
         self.refused_until = 0
         self.wake_at = 0
-        self.idle_since = 0
         self._serving = False
 
     def __repr__(self) -> str:
@@ -126,18 +121,17 @@ class Pool:
     def checkout(self, session: PooledSession, now: int) -> Lent | None:
         """Lend a server at once, or queue the session (None); it then hears `assigned` or `refused`."""
         if not self.waiting and not self.database.paused:
-            server = self._choose(session, now)
+            server = choose(self, session, now)
             if server is not None:
                 self.move(server, states.ACTIVE)
                 server.session = session
                 return server
+        if (refusal := self._hopeless(now)) is not None:
+            session.refused(LoginRetry(refusal), ClientClosed.SERVER_REFUSED)
+            return None
         session.waiting_since = now
         session.notified = False
         self.waiting[session] = None
-        if self.refused_until > now and self.refusal is not None and not self._serviceable():
-            del self.waiting[session]
-            session.refused(LoginRetry(self.refusal), ClientClosed.SERVER_REFUSED)
-            return None
         self.demand(now)
         return None
 
@@ -156,7 +150,7 @@ class Pool:
         try:
             while self.waiting and not self.database.paused:
                 session = next(iter(self.waiting))
-                server = self._choose(session, now)
+                server = choose(self, session, now)
                 if server is None:
                     break
                 del self.waiting[session]
@@ -170,6 +164,8 @@ class Pool:
             self._serving = False
         if self.waiting:
             self.demand(now)
+        elif self.leases.contended:
+            self.leases.withdraw(self.key)
 
     def _hand_over(self, server: PooledServer, now: int) -> None:
         """Give an active server from one session to the next: what `serve` does where nothing is to
@@ -223,7 +219,7 @@ class Pool:
             self.move(server, states.BEING_CANCELED)
             return
         reset = self._reset_query(server)
-        if reset:
+        if reset and self._must_close(server, now) is None:
             self.move(server, states.TESTED)
             server.check(reset, now)
             return
@@ -238,11 +234,14 @@ class Pool:
         """A server has logged in and may be used."""
         self.refused_until = 0
         self.refusal = None
+        self.unused(server, now)
+
+    def unused(self, server: PooledServer, now: int) -> None:
+        """Take a server nothing has been asked of: with server_lifetime = 0 it may still be used, once."""
         server.released_at = now
         if server.close_needed is not None or self.database.paused:
             self._idle(server, now)
             return
-        # Not through `_idle`: with server_lifetime = 0 a server is old at once, and is to be used once.
         self.move(server, states.IDLE)
         self.serve(now)
 
@@ -251,6 +250,8 @@ class Pool:
         del self.servers[server.state][server]
         self.open -= 1
         self.leases.give_back(self.key)
+        if self.waiting and (refusal := self._hopeless(now)) is not None:
+            self.refuse_waiting(refusal, ClientClosed.SERVER_REFUSED)
         if self.waiting or self.settings.min_pool_size:
             self.demand(now)
 
@@ -288,14 +289,19 @@ class Pool:
     # Opening.
 
     def demand(self, now: int) -> None:
-        """Open what is wanted and allowed."""
-        while not self._full(now) and self._wants_server(now):
+        """Open what is wanted and allowed; wake what has slept too long to be lent unseen."""
+        if self.leases.contended:
+            # Claimed anew below if the pool still lacks a slot and could use it.
+            self.leases.withdraw(self.key)
+        if self.servers[states.USED]:
+            self._test_used(now)
+        while not full(self, now) and wants_server(self, now):
             host = self.hosts.choose(self.settings, now)
             if host is None:
                 self._wake(self.hosts.retry_at(self.settings, now), now)
                 return
-            boot, since = self._wanted_by(now)
-            reserve = self._may_use_reserve(now)
+            boot, since = wanted_by(self)
+            reserve = may_use_reserve(self, now)
             if not self.leases.take(self.key, reserve=reserve, since=since):
                 self._make_room()
                 return
@@ -305,43 +311,6 @@ class Pool:
             server = self.dialler.dial(self, host, boot)
             self.servers[states.LOGIN][server] = None
             self.open += 1
-
-    def _full(self, now: int) -> bool:
-        """Whether the pool has all the servers it may have, so that nothing else needs to be asked."""
-        settings = self.settings
-        if not settings.pool_size or self.open < settings.pool_size:
-            return False
-        if self.mode is PoolMode.SESSION and self.servers[states.IDLE]:
-            return False
-        return self.open >= settings.pool_size + settings.reserve_pool_size or not self._may_use_reserve(now)
-
-    def _wants_server(self, now: int) -> bool:
-        if self.database.paused or self.refused_until > now:
-            return False
-        logins = len(self.servers[states.LOGIN])
-        reached = self.greeting is not None and not self.hosts.failing(self.settings)
-        if logins >= (_LOGINS_AT_ONCE if reached else 1):
-            return False
-        if len(self.waiting) > logins + len(self.servers[states.TESTED]):
-            return True
-        return self.open < self.settings.min_pool_size and bool(self.sessions or self.forced_user)
-
-    def _wanted_by(self, now: int) -> tuple[Applied, int]:
-        """Start-up parameters of the waiting session the next server is for, and since when it waits."""
-        if not self.waiting:
-            return NOTHING_APPLIED, now
-        logins = min(len(self.servers[states.LOGIN]), len(self.waiting) - 1)
-        session = next(islice(self.waiting, logins, None))
-        boot = (
-            session.boot if self.mode is PoolMode.SESSION and self.greeting is not None else NOTHING_APPLIED
-        )
-        return boot, next(iter(self.waiting)).waiting_since
-
-    def _may_use_reserve(self, now: int) -> bool:
-        if not self.waiting or not self.settings.reserve_pool_size:
-            return False
-        waited = now - next(iter(self.waiting)).waiting_since
-        return waited >= self.settings.reserve_pool_timeout * SECOND
 
     def _make_room(self) -> None:
         """In session mode an idle server started for somebody else gives way to one started for this
@@ -353,61 +322,16 @@ class Pool:
         if self.servers[states.IDLE] and coming < len(self.waiting):
             next(iter(self.servers[states.IDLE])).close(ServerClosed.UNSUITABLE)
 
+    def _test_used(self, now: int) -> None:
+        used = self.servers[states.USED]
+        while used and len(self.waiting) > len(self.servers[states.LOGIN]) + len(self.servers[states.TESTED]):
+            test(self, next(reversed(used)), now)
+
     def _wake(self, at: int, now: int) -> None:
         """Have `demand` called when a host may be tried again."""
         if not now < self.wake_at <= at:
             self.wake_at = at
             self.dialler.wake(self, at)
-
-    # Choosing.
-
-    def _choose(self, session: PooledSession, now: int) -> PooledServer | None:
-        """An idle server for this session: fresh, and if there is one whose parameters fit already, that
-        one.
-        """
-        idle = self.servers[states.IDLE]
-        if not idle:
-            if self.servers[states.USED]:
-                self._test_used(now)
-            return None
-        if self.mode is PoolMode.SESSION:
-            return self._choose_suitable(session, now)
-        common = self.common
-        server = next(iter(idle) if common.server_round_robin else reversed(idle))
-        if server.values is session.values and server.applied is session.applied:
-            if now - server.released_at <= common.server_check_delay * SECOND:
-                return server
-            return self._fresh(server, now)
-        fallback = None
-        for server in islice(idle if common.server_round_robin else reversed(idle), _LOOK_AT):
-            if server.values is session.values and server.applied is session.applied:
-                return self._fresh(server, now)
-            fallback = fallback or server
-        assert fallback is not None
-        return self._fresh(fallback, now)
-
-    def _choose_suitable(self, session: PooledSession, now: int) -> PooledServer | None:
-        idle = self.servers[states.IDLE]
-        for server in idle if self.common.server_round_robin else reversed(idle):
-            if server.boot == session.boot:
-                return self._fresh(server, now)
-        return None
-
-    def _fresh(self, server: PooledServer, now: int) -> PooledServer | None:
-        """The server, unless it must be tested before it is lent (server_check_delay, server_check_query)."""
-        common = self.common
-        if not common.server_check_query or now - server.released_at <= common.server_check_delay * SECOND:
-            return server
-        self.move(server, states.TESTED)
-        server.check(common.server_check_query, now)
-        return None
-
-    def _test_used(self, now: int) -> None:
-        used = self.servers[states.USED]
-        if used and not self.servers[states.TESTED]:
-            server = next(reversed(used))
-            self.move(server, states.TESTED)
-            server.check(self.common.server_check_query, now)
 
     def _serviceable(self) -> bool:
         """Whether there is a server that can still serve somebody."""
@@ -416,6 +340,10 @@ class Pool:
             servers[s]
             for s in (states.IDLE, states.ACTIVE, states.USED, states.TESTED, states.BEING_CANCELED)
         )
+
+    def _hopeless(self, now: int) -> PoolerError | None:
+        """Why nobody can be served at the moment, if so: PostgreSQL's refusal of a login."""
+        return self.refusal if self.refused_until > now and not self._serviceable() else None
 
     # Coming back.
 

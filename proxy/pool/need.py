@@ -1,0 +1,62 @@
+"""Whether a pool needs another server, for whom, and whether it may go into its reserve."""
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from config.types import PoolMode
+from proxy.pool import states
+from proxy.pool.parameters import NOTHING_APPLIED, Applied
+
+if TYPE_CHECKING:
+    from proxy.pool.pool import Pool
+
+_SECOND: Final = 1_000_000_000
+# Logins at a time once the pool has reached its server; before that, and after a failure, one.
+_LOGINS_AT_ONCE: Final = 3
+
+
+def full(pool: "Pool", now: int) -> bool:
+    """Whether the pool has all the servers it may have, so that nothing else needs to be asked."""
+    settings = pool.settings
+    if not settings.pool_size or pool.open < settings.pool_size:
+        return False
+    if pool.mode is PoolMode.SESSION and pool.servers[states.IDLE]:
+        return False
+    return pool.open >= settings.pool_size + settings.reserve_pool_size or not may_use_reserve(pool, now)
+
+
+def wants_server(pool: "Pool", now: int) -> bool:
+    """Whether a login should begin: more sessions wait than servers are coming, or the minimum lacks."""
+    if pool.database.paused or pool.refused_until > now:
+        return False
+    logins = len(pool.servers[states.LOGIN])
+    reached = pool.greeting is not None and not pool.hosts.failing(pool.settings)
+    if logins >= (_LOGINS_AT_ONCE if reached else 1):
+        return False
+    if len(pool.waiting) > logins + len(pool.servers[states.TESTED]):
+        return True
+    return pool.open < pool.settings.min_pool_size and _keeps_minimum(pool)
+
+
+def _keeps_minimum(pool: "Pool") -> bool:
+    """Whether min_pool_size counts: while there are clients, and for a forced user without them, too."""
+    database = pool.database
+    return not database.dead and bool(pool.sessions or (pool.forced_user and not database.automatic))
+
+
+def wanted_by(pool: "Pool") -> tuple[Applied, int | None]:
+    """Start-up parameters of the session the next server is for; since when (ns) the first session waits."""
+    if not pool.waiting:
+        return NOTHING_APPLIED, None
+    logins = min(len(pool.servers[states.LOGIN]), len(pool.waiting) - 1)
+    session = next(islice(pool.waiting, logins, None))
+    boot = session.boot if pool.mode is PoolMode.SESSION and pool.greeting is not None else NOTHING_APPLIED
+    return boot, next(iter(pool.waiting)).waiting_since
+
+
+def may_use_reserve(pool: "Pool", now: int) -> bool:
+    """Whether a client has waited longer than reserve_pool_timeout; 0 is never."""
+    if not pool.waiting or not pool.settings.reserve_pool_size:
+        return False
+    waited = now - next(iter(pool.waiting)).waiting_since
+    return 0 < pool.settings.reserve_pool_timeout * _SECOND <= waited
