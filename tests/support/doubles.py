@@ -274,21 +274,25 @@ class World:
             assert client.server is not None
             client.leaves()
             del client.pool.sessions[client]
+        for server in self.servers(clients[0].pool, states.TESTED):
+            server.answer()
+            server.asked.clear()
         return self.servers(clients[0].pool, states.IDLE)
 
     def open_all(self) -> None:
         """Every login under way succeeds, and those that follow from that."""
-        while opening := [server for server in self.dialler.dialled if server.state == states.LOGIN]:
+        while opening := self._all(states.LOGIN):
             for server in opening:
                 server.open()
 
     def finish_all(self) -> None:
         """Every server that was told to close closes."""
-        while closing := [
-            server for pool in self.manager.pools.values() for server in self.servers(pool, states.CLOSING)
-        ]:
+        while closing := self._all(states.CLOSING):
             for server in closing:
                 server.finish()
+
+    def _all(self, state: int) -> list[FakeServer]:
+        return [server for pool in self.manager.pools.values() for server in self.servers(pool, state)]
 
     def servers(self, pool: Pool, *which: int) -> list[FakeServer]:
         """The servers of a pool in these states, or in any."""
