@@ -53,9 +53,12 @@ def strip(piece: Piece, *, dropping: bool, skipping: bool, behind: bool, streami
     """
     buffer, end, lead, messages = piece
     drops: list[Edit] = []
+    left: Messages = []
+    gone = 0
     if lead and dropping:
         drops.append((0, lead))
         dropping = streaming and lead == end
+        gone = lead
         lead = 0
     kept = behind and not skipping
     wanted = kept
@@ -63,24 +66,20 @@ def strip(piece: Piece, *, dropping: bool, skipping: bool, behind: bool, streami
     for tag, start, stop in messages:
         if tag == tags.TERMINATE:
             return Stripped(False, piece, dropping, skipping, synced, True)
-        if skipping:
+        if skipping or not (kept or tag in ANSWERED):
             drops.append((start, stop))
+            gone += stop - start
             dropping = stop > end
-            if tag == tags.SYNC:
+            if skipping and tag == tags.SYNC:
                 skipping = False
                 synced = True
-        elif tag in ANSWERED:
-            kept = wanted = True
-        elif not kept:
-            drops.append((start, stop))
-            dropping = stop > end
+            continue
+        kept = wanted = True
+        left.append((tag, start - gone, stop - gone))
     if not drops:
         return Stripped(wanted, piece, dropping, skipping, synced, False)
     rest = b"".join(without(buffer, end, drops))
-    shifted = _shifted(messages, drops)
-    return Stripped(
-        wanted and bool(shifted), (rest, len(rest), lead, shifted), dropping, skipping, synced, False
-    )
+    return Stripped(wanted and bool(left), (rest, len(rest), lead, left), dropping, skipping, synced, False)
 
 
 def cut_first_group(pieces: list[Piece]) -> tuple[list[Piece], bool]:
@@ -122,14 +121,3 @@ def without(buffer: bytes, end: int, drops: list[Edit]) -> list[bytes]:
     if pos < end:
         parts.append(buffer[pos:end])
     return parts
-
-
-def _shifted(messages: Messages, drops: list[Edit]) -> Messages:
-    """Offsets of the messages that are left when the dropped bytes are gone."""
-    left = []
-    for tag, start, stop in messages:
-        if any(begin <= start < finish for begin, finish in drops):
-            continue
-        gone = sum(finish - begin for begin, finish in drops if finish <= start)
-        left.append((tag, start - gone, stop - gone))
-    return left

@@ -51,6 +51,7 @@ class Session:
     __slots__ = (
         "_cancel_pending",
         "_dropping",
+        "_held_bytes",
         "_skip_to_sync",
         "_stops",
         "applied",
@@ -98,6 +99,7 @@ class Session:
         self.xact_started = 0
         self.idle_since = 0
         self._dropping = False
+        self._held_bytes = 0
         self._skip_to_sync = False
         self._cancel_pending = False
         self._stops = 0
@@ -134,6 +136,7 @@ class Session:
                 return None
             # What `_checkout` does, without the call.
             self.held = [piece]
+            self._held_bytes = piece[1]
             server: Server | None = self.pool.checkout(self, now)
             if server is not None and self._link(server, now):
                 self.held = None
@@ -219,6 +222,7 @@ class Session:
         piece = stripped.piece
         if self.held is not None:
             self.held.append(piece)
+            self._held_bytes += piece[1]
             self._limit_held()
             return
         server = self._checkout(piece, now)
@@ -228,6 +232,7 @@ class Session:
     def _checkout(self, piece: Piece, now: int) -> "Server | None":
         """A server for this piece, ready for it; None if the piece has to wait."""
         self.held = [piece]
+        self._held_bytes = piece[1]
         server: Server | None = self.pool.checkout(self, now)
         if server is None or not self._link(server, now):
             self._limit_held()
@@ -236,7 +241,7 @@ class Session:
         return server
 
     def _limit_held(self) -> None:
-        if sum(piece[1] for piece in self.held or ()) > HELD_MOST:
+        if self._held_bytes > HELD_MOST:
             self._stop(_HELD_FULL)
 
     def assigned(self, server: "Server", now: int) -> bool:
@@ -412,6 +417,7 @@ class Session:
         """Take the server; False while it is being given our parameters."""
         self.server = server
         self.pool.stats.server_assignment_count += 1
+        self.query_started = now
         self.xact_started = now
         self.idle_since = now
         self.framer.look = FRONTEND_LOOK
@@ -494,12 +500,18 @@ class Session:
         """The first request of those that wait is answered as PostgreSQL would answer a cancelled one."""
         assert self.held is not None
         left, whole = cut_first_group(self.held)
-        self.held = left or None
         self.connection.write(error_response(Canceled()) + (READY if whole else b""))
-        if left:
+        self.held = None
+        self._dropping = self.framer.streaming
+        for piece in left:
+            # What stood behind the request may need no server without it.
+            stripped = strip(piece, dropping=False, skipping=False, behind=bool(self.held), streaming=False)
+            self._dropping = stripped.dropping
+            if stripped.wanted:
+                self.held = [*(self.held or ()), stripped.piece]
+        if self.held is not None:
             return
         self._skip_to_sync = not whole
-        self._dropping = self.framer.streaming
         self.pool.leave(self)
         self._go_on(_HELD_FULL)
 

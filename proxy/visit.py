@@ -49,7 +49,7 @@ class Visit:
             if unknown:
                 await self._check(server, unknown)
         finally:
-            self._leave(now)
+            self._leave()
 
     async def _check(self, server: "Server", wanted: list[tuple[bytes, bytes]]) -> None:
         pool = self.pool
@@ -72,7 +72,7 @@ class Visit:
             reported = server.values[at] if at >= 0 else None
             pool.tracked.learn(name, value, value if reported is None else reported)
 
-    def _leave(self, now: int) -> None:
+    def _leave(self) -> None:
         self.pool.leave(self)
         server, self._server = self._server, None
         if not self._lent.done():
@@ -80,7 +80,11 @@ class Visit:
         if server is None or server.closing or server.connection.closed:
             return
         server.parted()
-        server.abandoned(False, self.pool.dialler.clock())
+        now = self.pool.dialler.clock()
+        if self._answered is None:
+            self.pool.unused(server, now)
+        else:
+            server.abandoned(False, now)
 
     # What the pool and the server tell it.
 

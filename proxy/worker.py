@@ -16,7 +16,7 @@ from typing import Final
 
 import config
 from config.changes import applicable, changes
-from config.problems import ConfigError
+from config.problems import ConfigError, Problem
 from config.settings import Settings
 from config.types import EventLoop
 from proxy import log, process
@@ -196,6 +196,8 @@ class Worker:
             await self.control.execute(order)
         except OrderRefused as error:
             logger.error("%s", error.message)
+        except Exception:
+            logger.exception("carrying out %s failed", order)
 
     # What Control asks of the daemon.
 
@@ -268,17 +270,17 @@ class Worker:
         """Read the configuration again. Raises ConfigError and changes nothing if it is wrong."""
         process.notify_reloading()
         try:
-            settings = config.load(self.manager.settings.conffile or self._path)
+            self._apply(config.load(self.manager.settings.conffile or self._path))
+            log.reopen()
         except ConfigError as error:
             for problem in error.problems:
                 logger.error("%s", problem)
             self.observer.reloads["failed"] += 1
-            process.notify_ready()
             raise
-        self._apply(settings)
-        log.reopen()
-        self.observer.reloads["ok"] += 1
-        process.notify_ready()
+        else:
+            self.observer.reloads["ok"] += 1
+        finally:
+            process.notify_ready()
 
     def set_setting(self, key: str, value: str) -> None:
         """Change one setting until the next reload."""
@@ -288,7 +290,11 @@ class Worker:
         for key in changes(self.manager.settings, settings).restart_keys:
             logger.warning("%s has changed, which takes effect after a restart", key)
         settings = applicable(self.manager.settings, settings)
-        log.setup(settings, quiet=self._quiet, verbose=self._verbose)
+        try:
+            log.setup(settings, quiet=self._quiet, verbose=self._verbose)
+        except OSError as error:
+            text = f"could not open the log: {error}"
+            raise ConfigError([Problem(settings.logfile or "log", 0, "logfile", text)]) from error
         self.manager.apply(settings)
         self.lobby.apply()
 
