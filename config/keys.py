@@ -68,10 +68,12 @@ class Keys(Section):
 
     # The process
     conffile: OptionalText = live(None, "the file that the next RELOAD reads")
-    job_name: Text = fixed("pgbouncer", "name of the service; also written `service_name`")
+    job_name: Text = fixed(
+        "pgbouncer", "name of the service, also written `service_name`; accepted, has no effect"
+    )
     pidfile: Text = fixed("", "file for the process id; needed with `-d`")
     user: OptionalText = fixed(None, "system user to become when started as root")
-    suspend_timeout: Seconds = live(10.0, "how long SUSPEND may take to flush buffers")
+    suspend_timeout: Seconds = live(10.0, "accepted, has no effect: there is no SUSPEND")
     pkt_buf: Count = fixed(4096, "bytes per buffer of PgBouncer; accepted, ours grow by need")
     sbuf_loopcnt: Count = live(5, "packets handled in one turn of PgBouncer; accepted, has no effect")
     max_packet_size: Count = live(2147483647, "largest message in bytes that is let through")
@@ -116,7 +118,7 @@ class Keys(Section):
     max_user_connections: Count = live(0, "servers per user, over all databases; 0 is unlimited")
     max_user_client_connections: Count = live(0, "clients per user; 0 is unlimited")
     max_prepared_statements: Count = live(
-        200, "named statements kept prepared per server; 0 turns tracking off"
+        200, "named statements kept prepared per server; 0 turns tracking off (no effect yet)"
     )
     server_round_robin: Flag = live(False, "lend the server that has been idle longest, not the last used")
     autodb_idle_timeout: Seconds = live(3600.0, "forget an unused database that `*` made")
@@ -186,7 +188,9 @@ class Keys(Section):
         False, "in an ini: replace `${NAME}` and read `file:` passwords, as TOML always does"
     )
     log_format: LogFormat = live(LogFormat.TEXT, "PgBouncer's log lines, or one JSON object per line")
-    max_shared_statement: Count = live(65536, "longest prepared statement in bytes that clients share")
+    max_shared_statement: Count = live(
+        65536, "longest prepared statement in bytes that clients share (no effect yet)"
+    )
     metrics_addr: Text = fixed("127.0.0.1", "address of /metrics, /livez and /readyz; empty for none")
     metrics_port: Port = fixed(9127, "port of /metrics, /livez and /readyz")
     server_close_timeout: Seconds = live(
