@@ -95,14 +95,17 @@ def for_pool(settings: "Settings", database: str, user: str) -> PoolSettings:
 
 
 def pool_size(settings: "Settings", entry: DatabaseSettings, owner: UserSettings) -> int:
+    """Servers of one pool; 0 is unlimited. `owner` is the entry of the user the server knows."""
     return _first(owner.pool_size, entry.pool_size, default=settings.default_pool_size)
 
 
 def reserve_pool_size(settings: "Settings", entry: DatabaseSettings, owner: UserSettings) -> int:
+    """Further servers of one pool for clients that wait too long."""
     return _first(owner.reserve_pool_size, entry.reserve_pool_size, default=settings.reserve_pool_size)
 
 
 def pool_mode(settings: "Settings", entry: DatabaseSettings, owner: UserSettings) -> PoolMode:
+    """When a server goes back to its pool."""
     return _first(owner.pool_mode, entry.pool_mode, default=settings.pool_mode)
 
 

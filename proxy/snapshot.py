@@ -112,7 +112,7 @@ class ClientSnapshot(SocketSnapshot):
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot(SocketSnapshot):
-    """States: new (logging in), active, idle, used, tested, active_cancel, being_canceled."""
+    """States: new (logging in), active, idle, used, tested, being_canceled, and ours: closing."""
 
     type: ClassVar[str] = "S"
 
