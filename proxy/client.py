@@ -18,11 +18,12 @@ from protocol.authentication import AuthenticationOk
 from protocol.backend import BackendKeyData, NegotiateProtocolVersion, ParameterStatus, ReadyForQuery
 from protocol.errors import ProtocolError
 from protocol.framer import LOGIN_CAPS, Collector
-from protocol.login import AuthMethod, LoginFailed, LoginResult, client_login, parse_secret
+from protocol.login import AuthMethod, LoginFailed, LoginResult, client_login
 from protocol.report import NoticeResponse
 from protocol.startup import CancelRequest
 from proxy.cancel import LONG, SHORT
 from proxy.connection import Connection, ConnectionLost
+from proxy.credentials import secrets_of
 from proxy.entry import agree_on_version, first_packet
 from proxy.errors import (
     LoginRefused,
@@ -49,10 +50,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("howdah")
 
 WAITING_NOTICE: Final = "No server connection available in postgres backend, client being queued"
-NO_PASSWORD: Final = parse_secret(b"")
-"""Of a user whom the auth file names with an empty secret: trusted if anybody is, and let in by no
-password.
-"""
 # A client that does not take its last message is not waited for longer than this (s).
 _LINGER: Final = 5.0
 
@@ -169,6 +166,9 @@ class Client:
         """Give back all that it holds."""
         if not self.lobby.leave(self, reason, text or reason.value):
             return
+        if self._login is not None and self._login is not asyncio.current_task():
+            # It must not go on with a login that nobody would undo.
+            self._login.cancel()
         now = self.lobby.clock()
         if self.cancel_pid:
             self.lobby.cancel_keys.remove(self.cancel_pid)
@@ -280,9 +280,7 @@ class Client:
         settings = self.lobby.settings
         if console and self._is_our_own_user(wishes.user):
             return LoginResult()
-        secrets = [parse_secret(secret.reveal()) for secret in settings.credentials.get(wishes.user, ())]
-        if not secrets and wishes.user in settings.credentials:
-            secrets.append(NO_PASSWORD)
+        secrets = secrets_of(settings, wishes.user)
         conversation = client_login(
             AuthMethod(settings.auth_type.value),
             to_wire(wishes.user),
@@ -330,11 +328,18 @@ class Client:
         await self._learn(pool, wishes)
         assert pool.greeting is not None
         tracked = pool.tracked
-        canonical = {name: tracked.canonical(name, value) or value for name, value in wishes.tracked.items()}
+        canonical = {name: pool.accepted.form(name, value) or value for name, value in wishes.tracked.items()}
         greeting = dict(pool.greeting)
         values = tracked.overlay(tracked.overlay(tracked.unknown, greeting), canonical)
         session = Session(
-            self, self.connection, pool, lobby.frontend_caps, values, wishes.applied, wishes.boot()
+            self,
+            self.connection,
+            pool,
+            lobby.frontend_caps,
+            values,
+            tracked.intern_applied(wishes.applied),
+            wishes.boot(),
+            wishes.user,
         )
         session.idle_since = lobby.clock()
         self.session = session
@@ -361,10 +366,10 @@ class Client:
 
     async def _learn(self, pool: "Pool", wishes: Wishes) -> None:
         """Have a server looked at, if it must be, for the greeting and for the settings asked for."""
-        known = all(pool.tracked.canonical(name, value) is not None for name, value in wishes.settings())
+        known = all(pool.accepted.form(name, value) is not None for name, value in wishes.settings())
         while pool.greeting is None or not known:
             self._visited = pool
-            await Visit(self.id, pool).make(wishes, self.lobby.clock())
+            await Visit(self.id, pool, wishes.user).make(wishes, self.lobby.clock())
             known = True
         self._visited = None
 

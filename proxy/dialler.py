@@ -14,19 +14,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 from protocol import sqlstate, tags
 from protocol.errors import ProtocolError
 from protocol.framer import SERVER_LOGIN_CAPS, Collector
-from protocol.login import (
-    Greeting,
-    LoginImpossible,
-    PlainSecret,
-    ScramKeys,
-    Secret,
-    ServerRefused,
-    parse_secret,
-    server_login,
-)
+from protocol.login import Greeting, LoginImpossible, ServerRefused, server_login
 from protocol.startup import encode_startup
 from proxy import errors
 from proxy.connection import Connection, ConnectionLost
+from proxy.credentials import credential_of
 from proxy.derive import Deriver
 from proxy.names import to_wire
 from proxy.pool.interfaces import Host
@@ -114,7 +106,19 @@ class Dialler:
         """Begin to open a server for the pool."""
         server = Server(next(self._numbers), pool, host, boot, self)
         server.opening = asyncio.get_running_loop().create_task(self._open(server))
+        server.opening.add_done_callback(lambda _: self._free_unopened(server))
         return server
+
+    def _free_unopened(self, server: Server) -> None:
+        """A server that was closed before its task had begun: nothing has been done that could be undone."""
+        if server.opening is not None and server in server.pool.servers[server.state]:
+            server.pool.hosts.backoff(server.host).abandoned()
+            self._free(server)
+
+    def _free(self, server: Server) -> None:
+        server.closing = True
+        server.pool.gone(server, self.clock())
+        self.gone()
 
     def wake(self, pool: "Pool", at: int) -> None:
         """Call `pool.demand` at this time (ns)."""
@@ -288,25 +292,7 @@ class Dialler:
             logger.warning("%sserver_close_timeout: giving up waiting for the server to close", server.prefix)
         finally:
             connection.abort()
-            server.closing = True
-            server.pool.gone(server, self.clock())
-            self.gone()
-
-
-def credential_of(pool: "Pool") -> Secret | ScramKeys | None:
-    """With what to log in: the configured password, else auth_file's, else the keys a client's own login
-    showed.
-    """
-    if pool.settings.password is not None:
-        return parse_secret(pool.settings.password.reveal())
-    learnt = pool.credential
-    secrets = [parse_secret(secret.reveal()) for secret in pool.common.credentials.get(pool.key.user, ())]
-    plain = next((secret for secret in secrets if isinstance(secret, PlainSecret)), None)
-    if plain is not None:
-        return plain
-    if isinstance(learnt, ScramKeys):
-        return learnt
-    return secrets[0] if secrets else None
+            self._free(server)
 
 
 def _describe(error: BaseException) -> str:

@@ -67,6 +67,7 @@ class Session:
         "pool",
         "query_started",
         "server",
+        "user",
         "values",
         "waiting_since",
         "xact_started",
@@ -81,8 +82,10 @@ class Session:
         values: Values,
         applied: Applied = NOTHING_APPLIED,
         boot: Applied = NOTHING_APPLIED,
+        user: str = "",
     ) -> None:
         self.id = client.id
+        self.user = user
         self.client = client
         self.connection = connection
         self.pool = pool

@@ -23,8 +23,9 @@ class Visit:
     server.
     """
 
-    def __init__(self, number: int, pool: "Pool") -> None:
+    def __init__(self, number: int, pool: "Pool", user: str = "") -> None:
         self.id = number
+        self.user = user
         self.pool = pool
         self.values: Values = pool.tracked.unknown
         self.applied: Applied = NOTHING_APPLIED
@@ -45,7 +46,7 @@ class Visit:
         try:
             server = pool.checkout(self, now) or await self._lent
             self._server = server
-            unknown = [(n, v) for n, v in wishes.settings() if pool.tracked.canonical(n, v) is None]
+            unknown = [(n, v) for n, v in wishes.settings() if pool.accepted.form(n, v) is None]
             if unknown:
                 await self._check(server, unknown)
         finally:
@@ -70,7 +71,7 @@ class Visit:
         for name, value in wanted:
             at = pool.tracked.index(name)
             reported = server.values[at] if at >= 0 else None
-            pool.tracked.learn(name, value, value if reported is None else reported)
+            pool.accepted.learn(name, value, value if reported is None else reported)
 
     def _leave(self) -> None:
         self.pool.leave(self)

@@ -76,7 +76,7 @@ def read_wishes(startup: Startup, settings: Settings, tracked: Tracked) -> Wishe
         from_wire(user),
         from_wire(database),
         sorter.tracked,
-        tracked.intern_applied(tuple(sorter.applied.items())),
+        tuple(sorter.applied.items()),
         tuple(sorter.extensions),
     )
 

@@ -36,9 +36,10 @@ class Host(NamedTuple):
 
 
 class PooledSession(Protocol):
-    """A session as its pool sees it. Times are nanoseconds."""
+    """A session as its pool sees it. Times are nanoseconds; `user` is who the client logged in as."""
 
     id: int
+    user: str
     values: "Values"
     applied: "Applied"
     boot: "Applied"

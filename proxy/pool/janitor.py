@@ -47,9 +47,9 @@ class Janitor:
         return True
 
     def _sweep_waiting(self, pool: Pool, now: int) -> None:
-        settings = pool.settings
         notify = pool.common.query_wait_notify
         for session in list(pool.waiting):
+            settings = pool.settings_of(session)
             waited = now - session.waiting_since
             if _over(waited, settings.query_wait_timeout):
                 _give_up(pool, session, TimedOut("query_wait_timeout"))
@@ -59,12 +59,12 @@ class Janitor:
                 session.still_waiting()
 
     def _sweep_active(self, pool: Pool, now: int) -> None:
-        settings = pool.settings
         for server in list(pool.servers[states.ACTIVE]):
             session = server.session
             if session is None or session not in pool.sessions:
                 continue
             swept = pool.sessions[session]
+            settings = pool.settings_of(session)
             status = server.status
             if status == tags.STATUS_IDLE:
                 continue
@@ -81,11 +81,12 @@ class Janitor:
                 swept.refused(error, ClientClosed.TIMEOUT)
 
     def _sweep_clients(self, pool: Pool, now: int) -> None:
-        idle_limit = pool.settings.client_idle_timeout
         write_limit = pool.common.client_write_timeout
-        if not idle_limit and not write_limit:
+        own_limits = pool.forced_user and bool(pool.common.users)
+        if not (pool.settings.client_idle_timeout or write_limit or own_limits):
             return
         for session in list(pool.sessions.values()):
+            idle_limit = pool.settings_of(session).client_idle_timeout
             stuck_since = session.unable_to_write_since()
             if stuck_since and _over(now - stuck_since, write_limit):
                 session.refused(TimedOut("client_write_timeout"), ClientClosed.WRITE_TIMEOUT)

@@ -212,6 +212,7 @@ class PoolManager:
             pool.settings = new
             if _destination(old) != _destination(new):
                 pool.greeting = None
+                pool.accepted.forget()
                 pool.refused_until = 0
                 self.close_servers(pool, ServerClosed.RECONNECT)
             self._change_mode(pool, new.pool_mode)
@@ -284,10 +285,7 @@ class PoolManager:
         )
 
     def _retry(self, key: PoolKey) -> None:
-        pool = self.pools[key]
-        if not pool.waiting:
-            self.ledger.withdraw(key)
-        pool.demand(self.clock())
+        self.pools[key].demand(self.clock())
 
     def _reclaim(self, key: PoolKey) -> None:
         """Close the longest-idle server whose slot the pool could use, unless enough are closing already."""

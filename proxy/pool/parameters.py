@@ -27,7 +27,8 @@ TRACKED: Final = (
 
 # Beyond this many different combinations the table starts anew; comparisons then fall back to equality.
 _INTERNED_MOST: Final = 10_000
-_KNOWN_MOST: Final = 10_000
+_KNOWN_MOST: Final = 1_000
+_KNOWN_LONGEST: Final = 1_024
 
 # Parameters whose value is a plain scalar for SET: what SET would quote twice or split goes through
 # set_config.
@@ -37,7 +38,7 @@ _SCALAR: Final = frozenset(name.lower().encode() for name in (*TRACKED, "Interva
 class Tracked:
     """Which parameters are tracked, and the interned values of them."""
 
-    __slots__ = ("_applied", "_index", "_known", "_values", "names", "unknown")
+    __slots__ = ("_applied", "_index", "_values", "names", "unknown")
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
         names: dict[bytes, bytes] = {}
@@ -47,7 +48,6 @@ class Tracked:
         self._index = {name: at for at, name in enumerate(names)}
         self._values: dict[Values, Values] = {}
         self._applied: dict[Applied, Applied] = {}
-        self._known: dict[tuple[bytes, bytes], bytes] = {}
         self.unknown = self.intern((None,) * len(self.names))
 
     def index(self, name: bytes) -> int:
@@ -82,21 +82,41 @@ class Tracked:
                 values = self.with_value(values, at, value)
         return values
 
-    def learn(self, name: bytes, asked: bytes, canonical: bytes) -> None:
-        """A server accepted a value and reports it in this form."""
-        if len(self._known) >= _KNOWN_MOST:
-            self._known.clear()
-        self._known[name.lower(), asked] = canonical
 
-    def canonical(self, name: bytes, asked: bytes) -> bytes | None:
+class Accepted:
+    """Which values servers of one pool have accepted, and in which form they report them.
+
+    What one server accepts another may refuse: each pool asks its own, and asks anew when they change.
+    """
+
+    __slots__ = ("_forms",)
+
+    def __init__(self) -> None:
+        self._forms: dict[tuple[bytes, bytes], bytes] = {}
+
+    def learn(self, name: bytes, asked: bytes, form: bytes) -> None:
+        """A server accepted a value and reports it in this form. Long values are not worth remembering."""
+        if len(asked) > _KNOWN_LONGEST:
+            return
+        if len(self._forms) >= _KNOWN_MOST:
+            self._forms.clear()
+        self._forms[name.lower(), asked] = form
+
+    def form(self, name: bytes, asked: bytes) -> bytes | None:
         """The form in which servers report this value; None if none has been asked yet."""
-        if name.lower() == b"application_name":
-            return clean_application_name(asked)
-        return self._known.get((name.lower(), asked))
+        if name.lower() == b"application_name" and clean_application_name(asked) == asked:
+            return asked
+        return self._forms.get((name.lower(), asked))
+
+    def forget(self) -> None:
+        """The servers have changed."""
+        self._forms.clear()
 
 
 def clean_application_name(name: bytes) -> bytes:
-    """What PostgreSQL makes of an application_name: printable ASCII of at most 63 bytes (NAMEDATALEN - 1)."""
+    """The part of an application_name that PostgreSQL takes as it is: printable ASCII of at most 63 bytes
+    (NAMEDATALEN - 1). For any other byte it puts something else, `?` before version 16 and `\\xNN` since.
+    """
     return bytes(byte if 32 <= byte <= 126 else 0x3F for byte in name[:63])
 
 

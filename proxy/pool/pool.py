@@ -23,7 +23,7 @@ from proxy.pool.database import Database, User
 from proxy.pool.hosts import Hosts
 from proxy.pool.interfaces import Dialler, Leases, Lent, PooledServer, PooledSession, PoolKey, SweptSession
 from proxy.pool.need import full, may_use_reserve, wanted_by, wants_server
-from proxy.pool.parameters import Tracked
+from proxy.pool.parameters import Accepted, Tracked
 from proxy.pool.stats import Stats
 from proxy.reasons import ClientClosed, ServerClosed, Unclean
 
@@ -42,6 +42,8 @@ class Pool:
 
     __slots__ = (
         "_serving",
+        "_settings_by_user",
+        "accepted",
         "common",
         "credential",
         "database",
@@ -85,6 +87,8 @@ class Pool:
         self.common = common
         self.mode = settings.pool_mode
         self.tracked = tracked
+        self.accepted = Accepted()
+        self._settings_by_user: dict[str, PoolSettings] = {}
         self.leases = leases
         self.hosts = hosts
         self.dialler = dialler
@@ -115,6 +119,18 @@ class Pool:
     def forced_user(self) -> bool:
         """Whether every client of the database shares this pool."""
         return self.settings.user is not None
+
+    def settings_of(self, session: PooledSession) -> PoolSettings:
+        """What holds for one client: also where a user is forced, its timeouts are those of its own user."""
+        if not self.forced_user or self.database.dead:
+            return self.settings
+        if self._settings_by_user.get("") is not self.settings:
+            self._settings_by_user = {"": self.settings}
+        known = self._settings_by_user.get(session.user)
+        if known is None:
+            known = self.common.for_pool(self.key.database, session.user)
+            self._settings_by_user[session.user] = known
+        return known
 
     # Lending.
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from proxy.pool.parameters import (
     NOTHING_APPLIED,
     TRACKED,
+    Accepted,
     Applied,
     Tracked,
     alignment,
@@ -43,7 +44,7 @@ def value_of(sql: bytes) -> bytes:
 
 
 def run(sql: bytes, settings: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Execute what `alignment` writes; anything that is not such statements joined by semicolons is an error."""
+    """Execute what `alignment` writes; anything but such statements with semicolons between is an error."""
     settings = dict(settings)
     at = 0
     while at < len(sql):
@@ -221,27 +222,44 @@ def test_the_tables_start_anew_before_clients_can_fill_the_memory_with_invention
         value = b"%d" % number
         tracked.with_value(tracked.unknown, 4, value)
         tracked.intern_applied(((b"x", value),))
-        tracked.learn(b"TimeZone", value, value)
 
     assert tracked.with_value(tracked.unknown, 4, b"0") is not values
     assert tracked.intern_applied(((b"x", bytes([48])),)) is not applied
-    assert tracked.canonical(b"timezone", b"10000") == b"10000"
-    assert tracked.canonical(b"timezone", b"0") is None
 
 
 # How servers spell values.
 
 
 def test_a_value_is_known_in_the_form_in_which_servers_report_it_once_one_was_asked() -> None:
-    tracked = Tracked()
-    assert tracked.canonical(b"client_encoding", b"utf-8") is None
-    tracked.learn(b"Client_Encoding", b"utf-8", b"UTF8")
-    assert tracked.canonical(b"CLIENT_ENCODING", b"utf-8") == b"UTF8"
-    assert tracked.canonical(b"client_encoding", b"UTF-8") is None
+    accepted = Accepted()
+    assert accepted.form(b"client_encoding", b"utf-8") is None
+    accepted.learn(b"Client_Encoding", b"utf-8", b"UTF8")
+    assert accepted.form(b"CLIENT_ENCODING", b"utf-8") == b"UTF8"
+    assert accepted.form(b"client_encoding", b"UTF-8") is None
+
+    accepted.forget()
+    assert accepted.form(b"client_encoding", b"utf-8") is None
 
 
-def test_the_form_of_an_application_name_is_known_without_asking() -> None:
-    assert Tracked().canonical(b"Application_Name", "caf\u00e9\n".encode()) == b"caf???"
+def test_a_plain_application_name_is_known_without_asking() -> None:
+    accepted = Accepted()
+    assert accepted.form(b"Application_Name", b"my app") == b"my app"
+    assert accepted.form(b"application_name", "caf\u00e9".encode()) is None
+    accepted.learn(b"application_name", "caf\u00e9".encode(), b"caf\\xc3\\xa9")
+    assert accepted.form(b"application_name", "caf\u00e9".encode()) == b"caf\\xc3\\xa9"
+
+
+def test_what_is_remembered_of_values_is_bounded_in_number_and_length() -> None:
+    accepted = Accepted()
+    for number in range(1001):
+        accepted.learn(b"TimeZone", b"%d" % number, b"x")
+    assert accepted.form(b"timezone", b"1000") == b"x"
+    assert accepted.form(b"timezone", b"0") is None
+
+    accepted.learn(b"TimeZone", b"z" * 1024, b"x")
+    accepted.learn(b"TimeZone", b"z" * 1025, b"x")
+    assert accepted.form(b"timezone", b"z" * 1024) == b"x"
+    assert accepted.form(b"timezone", b"z" * 1025) is None
 
 
 @given(name=st.binary(max_size=100))
