@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator
 
-from .secret import OptionalSecret
+from .secret import OptionalSecret, check_form
 from .section import ANYTHING, Section, live
 from .types import InheritedCount, InheritedSeconds, LoadBalance, OptionalText, PoolMode, ServerPort
 
@@ -36,6 +36,7 @@ def check_hosts(value: str | None) -> str | None:
 
 DatabaseName = Annotated[str, AfterValidator(check_database_name)]
 Hosts = Annotated[OptionalText, AfterValidator(check_hosts)]
+Password = Annotated[OptionalSecret, AfterValidator(lambda secret: secret and check_form(secret))]
 
 
 class DatabaseSettings(Section):
@@ -47,7 +48,7 @@ class DatabaseSettings(Section):
     host: Hosts = live(None, "name, address, `/directory`, `@abstract`, or a comma list; unset: unix socket")
     port: ServerPort = live(5432, "port of the server")
     user: OptionalText = live(None, "role for every connection; unset: the client's")
-    password: OptionalSecret = live(None, "password of `user`; unset: from `auth_file`")
+    password: Password = live(None, "password of `user`; unset: from `auth_file`")
     auth_user: OptionalText = live(None, "role that runs `auth_query`", refused=ANYTHING)
     auth_query: OptionalText = live(None, "query that fetches a user's secret", refused=ANYTHING)
     auth_dbname: OptionalText = live(None, "database that `auth_query` runs in", refused=ANYTHING)

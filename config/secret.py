@@ -52,6 +52,23 @@ def to_secret(value: object) -> object:
     raise ValueError("must be text")
 
 
+# PostgreSQL's `SCRAM-SHA-256$iterations:salt$stored:server`; both keys have 32 bytes, in base64.
+_VERIFIER = re.compile(
+    rb"SCRAM-SHA-256\$[1-9][0-9]{0,9}:[A-Za-z0-9+/]+=*\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}="
+)
+
+
+def check_form(secret: Secret) -> Secret:
+    """Return the secret; ValueError if it begins like a SCRAM verifier and is none.
+
+    Nobody's password looks like that: a verifier was cut or mistyped, and would let in nobody.
+    """
+    value = secret.reveal()
+    if value.startswith(b"SCRAM-SHA-256$") and not _VERIFIER.fullmatch(value):
+        raise ValueError("the secret begins like a SCRAM-SHA-256 verifier, but is none")
+    return secret
+
+
 OptionalSecret = Annotated[
     Secret | None,
     BeforeValidator(to_secret),

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator
 
 from .problems import Problem
-from .secret import Secret
+from .secret import Secret, check_form
 from .section import Section, live
 from .types import InheritedCount, InheritedSeconds, PoolMode
 
@@ -87,4 +87,5 @@ def _parse_line(line: bytes) -> tuple[str, Secret | None]:
     name, secret = (field.replace(b'""', b'"') for field in match.groups())
     if len(secret) > MAX_SECRET:
         raise ValueError(f"the secret has more than {MAX_SECRET} bytes")
-    return check_user_name(name.decode("utf-8", "surrogateescape")), Secret(secret) if secret else None
+    name_text = check_user_name(name.decode("utf-8", "surrogateescape"))
+    return name_text, check_form(Secret(secret)) if secret else None

@@ -151,3 +151,9 @@ def test_hosts_are_taken_in_turn_by_default() -> None:
 
 def test_peer_listens_on_the_poolers_port_by_default() -> None:
     assert PeerSettings(host="a").port == 6432
+
+
+def test_a_password_that_is_half_a_scram_verifier_is_refused_and_not_shown() -> None:
+    with pytest.raises(ValidationError, match="begins like a SCRAM-SHA-256 verifier") as caught:
+        DatabaseSettings.model_validate({"user": "u", "password": "SCRAM-SHA-256$4096:c2FsdA==$cut"})
+    assert "cut" not in str(caught.value)

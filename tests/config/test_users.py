@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from config.secret import Secret
 from config.users import UserSettings, check_user_name, parse_auth_file
 
+VERIFIER = b"SCRAM-SHA-256$4096:c2FsdA==$" + b"a" * 43 + b"=:" + b"b" * 43 + b"="
+
 
 def secrets(data: bytes) -> dict[str, list[bytes]]:
     found, problems = parse_auth_file(data, "users.txt")
@@ -28,7 +30,7 @@ def secrets(data: bytes) -> dict[str, list[bytes]]:
         (b'"u" "a"\n"v" "x"\n"u" "b"\n"u" "a"\n', {"u": [b"a", b"b"], "v": [b"x"]}),
         (b'; no\n# no\n\n  ; no\n"u" "#;"\n', {"u": [b"#;"]}),
         (b'"\xff" "\xfe"\n', {"\udcff": [b"\xfe"]}),
-        (b'"u" "SCRAM-SHA-256$4096:c2FsdA==$a:b"\n', {"u": [b"SCRAM-SHA-256$4096:c2FsdA==$a:b"]}),
+        (b'"u" "' + VERIFIER + b'"\n', {"u": [VERIFIER]}),
     ],
 )
 def test_auth_file(data: bytes, expected: dict[str, list[bytes]]) -> None:
@@ -47,6 +49,8 @@ def test_auth_file(data: bytes, expected: dict[str, list[bytes]]) -> None:
         (b'"' + b"u" * 128 + b'" "pw"', "a user name has 1 to 127 bytes"),
         (b'"u" "' + b"x" * 65_531 + b'"', "more than 65530 bytes"),
         (b'"u" "a\0b"', "must not contain a NUL character"),
+        (b'"u" "SCRAM-SHA-256$x"', "begins like a SCRAM-SHA-256 verifier, but is none"),
+        (b'"u" "' + VERIFIER[:-1] + b'"', "begins like a SCRAM-SHA-256 verifier, but is none"),
     ],
 )
 def test_line_that_makes_no_sense_is_a_problem_and_the_others_count(line: bytes, message: str) -> None:
@@ -69,7 +73,10 @@ def test_problem_does_not_print_the_secret() -> None:
 FIELDS = st.binary(min_size=1, max_size=100).map(lambda b: b.replace(b"\n", b"n").replace(b"\0", b"0"))
 
 
-@given(st.dictionaries(FIELDS, FIELDS), st.sampled_from([b" ", b"\t", b" , "]))
+@given(
+    st.dictionaries(FIELDS, FIELDS.filter(lambda b: not b.startswith(b"SCRAM-"))),
+    st.sampled_from([b" ", b"\t", b" , "]),
+)
 def test_names_and_secrets_of_any_content_read_back_the_same(users: dict[bytes, bytes], gap: bytes) -> None:
     data = b"".join(
         b'"' + user.replace(b'"', b'""') + b'"' + gap + b'"' + secret.replace(b'"', b'""') + b'"\n'
