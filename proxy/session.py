@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from proxy.pool.pool import Pool
     from proxy.server import Server
 
+# Looking up a member of an enum takes longer than all else that is done with it on the hot path.
+_SESSION: Final = PoolMode.SESSION
+_STATEMENT: Final = PoolMode.STATEMENT
+
 HELD_MOST: Final = 64 * 1024
 """Bytes a client may send ahead while it waits for a server; then it is read no further."""
 
@@ -331,9 +335,7 @@ class Session:
                     self.framer.look = FRONTEND_LOOK_COPY
             elif tag == tags.PARAMETER_STATUS:
                 self.values = server.reported(buffer[start + 5 : stop], self.values)
-            elif tag == tags.NOTIFICATION_RESPONSE and not (
-                server.listening or self.pool.mode is PoolMode.SESSION
-            ):
+            elif tag == tags.NOTIFICATION_RESPONSE and not (server.listening or self.pool.mode is _SESSION):
                 drops.append((start, stop))
         self._to_client(buffer, end, drops)
         if framer.fault is not None:
@@ -377,7 +379,7 @@ class Session:
             if server.outstanding.queue:
                 server.status = tags.STATUS_BUSY
                 return False
-            if self.pool.mode is not PoolMode.SESSION:
+            if self.pool.mode is not _SESSION:
                 return True
             if server.close_needed is not None and self.pool.common.server_fast_close:
                 self.client.finish(ServerLost(server.close_needed.value), ClientClosed.SERVER_LOST)
@@ -387,7 +389,7 @@ class Session:
         self.idle_since = now
         if server.outstanding.queue:
             server.status = tags.STATUS_BUSY
-        if self.pool.mode is PoolMode.STATEMENT:
+        if self.pool.mode is _STATEMENT:
             self.client.finish(
                 PoolerError(
                     "transaction blocks not allowed in statement pooling mode", sqlstate.FEATURE_NOT_SUPPORTED
@@ -403,8 +405,8 @@ class Session:
         else:
             self.pool.stats.bytes_sent += stop
             self.connection.write(buffer if stop == len(buffer) else buffer[:stop])
-        trailing = buffer[stop:]
-        missing = server.unclean() if not trailing else None
+        trailing = buffer[stop:] if stop < len(buffer) else b""
+        missing = None if trailing else server.unclean()
         if self.framer.rest:
             missing = Unclean.PARTIAL_REQUEST
         self._unlink(server)

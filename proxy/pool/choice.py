@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from proxy.pool.interfaces import PooledServer, PooledSession
     from proxy.pool.pool import Pool
 
+# Looking up a member of an enum takes longer than all else that is done with it on the hot path.
+_SESSION: Final = PoolMode.SESSION
+
 _SECOND: Final = 1_000_000_000
 # How many idle servers a checkout looks at for one whose parameters fit already.
 _LOOK_AT: Final = 8
@@ -23,7 +26,7 @@ def choose(pool: "Pool", session: "PooledSession", now: int) -> "PooledServer | 
     idle = pool.servers[states.IDLE]
     if not idle:
         return None
-    if pool.mode is PoolMode.SESSION:
+    if pool.mode is _SESSION:
         return _choose_suitable(pool, session, now)
     common = pool.common
     first = next(iter(idle) if common.server_round_robin else reversed(idle))
