@@ -241,7 +241,8 @@ class Console:
                 raise CommandError("portal cannot be run again", codes.NOT_IN_PREREQUISITE_STATE)
             case Remark() as remark:
                 portal.done = True
-                self._out += _report(NoticeResponse, "NOTICE", "00000", remark.message, remark.detail)
+                code = codes.SUCCESSFUL_COMPLETION
+                self._out += _report(NoticeResponse, "NOTICE", code, remark.message, remark.detail)
                 self._complete(remark.command_tag)
             case Task() as task:
                 portal.done = True
