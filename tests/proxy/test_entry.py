@@ -1,0 +1,151 @@
+import asyncio
+import logging
+
+import pytest
+
+from protocol.errors import ProtocolError
+from protocol.framer import LOGIN_CAPS, Collector
+from protocol.startup import CancelRequest, Startup
+from proxy.connection import Connection, ConnectionLost
+from proxy.entry import agree_on_version, first_packet
+from proxy.errors import PoolerError
+from tests.support import messages as m
+from tests.support.transport import ListTransport
+
+LOGIN = m.startup({"user": "alice"})
+
+
+class Nobody:
+    def connected(self) -> None: ...
+    def writing_paused(self) -> None: ...
+    def writing_resumed(self) -> None: ...
+    def failed(self, error: Exception) -> None: ...
+    def lost(self) -> None: ...
+
+
+class Entry:
+    """A connection on which `first_packet` waits."""
+
+    def __init__(self) -> None:
+        self.connection = Connection(Nobody())
+        self.transport = ListTransport()
+        self.connection.connection_made(self.transport)
+        self.collector = Collector(LOGIN_CAPS)
+        self.task = asyncio.create_task(first_packet(self.connection, self.collector, "C-1: "))
+
+    async def says(self, data: bytes, *, at_a_time: int = 100_000) -> None:
+        for at in range(0, len(data), at_a_time):
+            await asyncio.sleep(0)
+            self.connection.data_received(data[at : at + at_a_time])
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3, 1000])
+async def test_a_startup_packet_may_come_in_pieces(at_a_time: int) -> None:
+    entry = Entry()
+    await entry.says(LOGIN, at_a_time=at_a_time)
+    assert await entry.task == Startup(m.PROTOCOL_3_0, {b"user": b"alice"})
+
+
+async def test_what_follows_the_packet_goes_to_the_collector() -> None:
+    entry = Entry()
+    await entry.says(LOGIN + m.password("early"))
+    await entry.task
+    assert entry.collector.next() == (ord("p"), b"early\0")
+
+
+async def test_each_kind_of_encryption_is_declined_once() -> None:
+    entry = Entry()
+    await entry.says(m.ssl_request())
+    await entry.says(m.gssenc_request())
+    assert entry.transport.take() == b"NN"
+    await entry.says(LOGIN)
+    assert isinstance(await entry.task, Startup)
+
+
+@pytest.mark.parametrize("request_", [m.ssl_request(), m.gssenc_request()])
+async def test_asking_twice_for_the_same_encryption_ends_it(request_: bytes) -> None:
+    entry = Entry()
+    await entry.says(request_)
+    await entry.says(request_)
+    assert await entry.task is None
+    assert entry.transport.take() == b"N"
+
+
+@pytest.mark.parametrize("behind", [b"x", LOGIN, m.query("insert")])
+async def test_bytes_behind_a_request_for_encryption_are_an_error(behind: bytes) -> None:
+    entry = Entry()
+    await entry.says(m.ssl_request() + behind)
+    with pytest.raises(ProtocolError, match="received unencrypted data after SSL request"):
+        await entry.task
+    assert entry.transport.take() == b""
+
+
+async def test_a_cancel_request_is_returned() -> None:
+    entry = Entry()
+    await entry.says(m.cancel_request(4711, b"abcd"))
+    assert await entry.task == CancelRequest(4711, b"abcd")
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\0\0\0\7",
+        b"\0\0\0\0",
+        b"\x7f\xff\xff\xff",
+        b"\xff\xff\xff\xff\0\0\0\0",
+        m.packet(m.int32(80877102) + b"\0" * 6),
+        m.packet(m.int32(80877102) + b"\0" * 300),
+        m.packet(m.int32(80877103) + b"\0"),
+        m.packet(b"\0\0\0\0" * 2500),
+    ],
+)
+async def test_nonsense_is_told_to_the_log_alone(nonsense: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "howdah")
+    entry = Entry()
+    await entry.says(nonsense)
+    assert await entry.task is None
+    assert entry.transport.take() == b""
+    assert len(caplog.records) == 1
+    assert caplog.records[0].getMessage().startswith("C-1: closing: ")
+    assert caplog.text.isprintable() or caplog.text.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize("body", [b"user\0alice", b"user\0alice\0", b"\0x\0\0", b"user\0\0"])
+async def test_a_broken_startup_packet_is_an_error_that_can_be_told(body: bytes) -> None:
+    entry = Entry()
+    await entry.says(m.packet(m.int32(m.PROTOCOL_3_0) + body))
+    with pytest.raises(ProtocolError):
+        await entry.task
+
+
+@pytest.mark.parametrize("sent", [b"", b"\0\0\0", LOGIN[:10]])
+async def test_a_client_that_leaves_has_said_nothing(sent: bytes) -> None:
+    entry = Entry()
+    await entry.says(sent)
+    entry.connection.connection_lost(None)
+    with pytest.raises(ConnectionLost):
+        await entry.task
+
+
+@pytest.mark.parametrize(
+    ("asked", "agreed"), [(0x30000, 0x30000), (0x30001, 0x30001), (0x30002, 0x30002), (0x3270F, 0x30002)]
+)
+def test_the_newest_common_version_is_spoken(asked: int, agreed: int) -> None:
+    assert agree_on_version(Startup(asked, {})) == agreed
+
+
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [
+        (m.PROTOCOL_2_0, "old V2 protocol not supported"),
+        (0x40000, "unsupported frontend protocol 4.0: server supports 3.0 to 3.2"),
+        (0x10001, "unsupported frontend protocol 1.1: server supports 3.0 to 3.2"),
+    ],
+)
+def test_other_major_versions_are_refused(version: int, text: str) -> None:
+    with pytest.raises(PoolerError) as error:
+        agree_on_version(Startup(version, {}))
+    assert (error.value.message, error.value.sqlstate) == (text, "0A000")
