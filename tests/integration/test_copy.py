@@ -5,7 +5,9 @@ up to the end of the copy is thrown away; what comes too late is nobody else's
 business. The numbers in brackets are those of the project's list of bad input.
 """
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -180,6 +182,28 @@ def test_a_copy_in_that_is_reset_leaves_no_row_and_no_server(pooler: Pooler, ser
     with pooler.raw(ONE, timeout=3) as rival:
         assert rival.value("select count(*) from copied") == "0"
     assert server.wait_until_quiet(1.0) <= 1.0
+
+
+@howdah_only("not looked into for PgBouncer")
+@STARTS
+def test_a_sync_between_copy_data_never_mixes_replies(pooler: Pooler, start: Start) -> None:
+    """After an error nobody but the server knows whether that Sync counts: nobody may be misled by it."""
+    for _ in range(10):
+        with pooler.raw(ONE) as client, pooler.raw(ONE) as rival:
+            client.send(start(COPY_IN), m.copy_data(b"x\n"), m.sync(), m.query("select 'mine'"))
+            for number in range(5):
+                assert rival.value(f"select 'rival {number}'") == f"rival {number}"
+            assert m.rows(until_row_or_end(client)) in ([], [["mine"]])
+
+
+def until_row_or_end(client: Raw) -> list[m.Message]:
+    """Messages up to the first DataRow or to the end of the connection; waiting is not among the choices."""
+    got: list[m.Message] = []
+    deadline = time.monotonic() + 3
+    with contextlib.suppress(EOFError, ConnectionError):
+        while not got or got[-1].tag != b"D":
+            got.append(client.message(deadline))
+    return got
 
 
 # --- out -------------------------------------------------------------------------------------------
