@@ -123,7 +123,8 @@ class Dialler:
     def wake(self, pool: "Pool", at: int) -> None:
         """Call `pool.demand` at this time (ns)."""
         delay = max(at - self.clock(), 0) / SECOND
-        asyncio.get_running_loop().call_later(delay, lambda: pool.demand(self.clock()))
+        # Timers count milliseconds on some loops and fire up to one early.
+        asyncio.get_running_loop().call_later(delay, lambda: pool.demand(max(self.clock(), at)))
 
     async def connect(self, connection: Connection, host: Host) -> tuple[str, int]:
         """Connect to the first address of a host that answers. Raises OSError."""

@@ -32,6 +32,7 @@ class Listener:
         self._accepted = accepted
         self._tcp: list[asyncio.Server] = []
         self._unix: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
         self._files: list[Path] = []
 
     @property
@@ -58,6 +59,8 @@ class Listener:
         else:
             server = await loop.create_server(self._accepted, sock=sock, backlog=settings.listen_backlog)
             self._tcp.append(server)
+            self._sockets.append(sock)
+            self._set_defer_accept(sock, settings)
         logger.info("listening on %s", _name(sock))
 
     def _bind_tcp(self, host: str, settings: Settings) -> list[socket.socket]:
@@ -93,8 +96,12 @@ class Listener:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if settings.so_reuseport:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if settings.tcp_defer_accept and hasattr(socket, "TCP_DEFER_ACCEPT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
+
+    @staticmethod
+    def _set_defer_accept(sock: socket.socket, settings: Settings) -> None:
+        if hasattr(socket, "TCP_DEFER_ACCEPT"):
+            seconds = _DEFER_SECONDS if settings.tcp_defer_accept else 0
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)
 
     def _bind_unix(self, settings: Settings) -> socket.socket:
         directory = settings.unix_socket_dir
@@ -116,11 +123,17 @@ class Listener:
             raise ListenError(f"cannot listen on unix socket {path}: {error}") from error
         return sock
 
+    def apply(self, settings: Settings) -> None:
+        """Take new settings, as far as they can change while listening."""
+        for sock in self._sockets:
+            self._set_defer_accept(sock, settings)
+
     def stop_tcp(self) -> None:
         """Take no more TCP clients."""
         for server in self._tcp:
             server.close()
         self._tcp.clear()
+        self._sockets.clear()
 
     def stop(self) -> None:
         """Take no more clients at all."""

@@ -110,7 +110,7 @@ class Lobby:
     def count_error(self, client: "Client", error: PoolerError | ProtocolError) -> None:
         """An error of ours was sent to a client."""
         database = client.wishes.database if client.wishes is not None else ""
-        known = database if database in self.manager.databases else ""
+        known = database if database in self.settings.databases else ""
         self.errors[known, error.sqlstate[:2]] += 1
         if self.settings.log_pooler_errors:
             logger.warning("%spooler error: %s", client.prefix, printable(str(error)))

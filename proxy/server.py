@@ -15,7 +15,7 @@ from protocol import tags
 from protocol.errors import ProtocolError, UnexpectedMessage
 from protocol.framer import BACKEND, BACKEND_LOOK, Collector, Framer
 from protocol.frontend import Query, Terminate
-from protocol.outstanding import Outstanding
+from protocol.outstanding import NOTHING_EARLY, Outstanding
 from proxy.connection import Connection
 from proxy.errand import Done, Errand
 from proxy.errors import Killed, PoolerError, ServerLost
@@ -80,6 +80,7 @@ class Server:
         "session",
         "state",
         "status",
+        "used",
         "values",
     )
 
@@ -101,6 +102,7 @@ class Server:
         self.pid = 0
         self.secret = b""
         self.listening = False
+        self.used = False
         self.errored = False
         self.generation = 0
         self.connected_at = 0
@@ -158,6 +160,7 @@ class Server:
         """Its session has parted from it; cancels for that session no longer apply."""
         self.session = None
         self._cancel_again = False
+        self.outstanding.early = NOTHING_EARLY
         if self.status != tags.STATUS_BUSY:
             # Of a query that goes on without its client, a cancel under way still means this very query.
             self.generation += 1

@@ -15,8 +15,8 @@ from config.types import PoolMode
 from protocol import sqlstate, tags
 from protocol.errors import ProtocolError, UnexpectedMessage
 from protocol.framer import FRONTEND_LOOK, FRONTEND_LOOK_COPY, FRONTEND_LOOK_IDLE, Framer
-from protocol.outstanding import COMPLETES, MAX_OUTSTANDING
-from proxy.errors import Canceled, PoolerError, ServerLost, error_response
+from protocol.outstanding import COMPLETES, DATA_EARLY, MAX_OUTSTANDING
+from proxy.errors import Canceled, PoolerError, error_response
 from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, strip, without
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
 from proxy.reasons import ClientClosed, Unclean
@@ -161,7 +161,7 @@ class Session:
         if not outstanding.queue:
             self.query_started = now
         queue = outstanding.queue
-        plain = not (outstanding.skipping or outstanding.copying or self._dropping)
+        plain = not (outstanding.skipping or outstanding.copying or outstanding.early or self._dropping)
         left = False
         drops: list[Edit] = []
         if not plain and self._dropping and lead:
@@ -188,6 +188,9 @@ class Session:
                 self._dropping = stop > end
             elif tag != tags.COPY_DATA:
                 outstanding.push(tag)
+            elif not outstanding.copying:
+                outstanding.early = outstanding.early or DATA_EARLY
+                plain = False
         if drops:
             parts = without(buffer, end, drops)
             if parts:
@@ -314,7 +317,7 @@ class Session:
                 if self.closed:
                     return
             elif tag == tags.ERROR_RESPONSE:
-                self._on_error(server, buffer, start)
+                self._on_error(server, buffer, start, stop)
             elif tag not in _ASYNCHRONOUS:
                 # What `reply` does when nothing is special, without the call.
                 if not queue or outstanding.copying:
@@ -352,12 +355,18 @@ class Session:
         elif end:
             self.connection.write(buffer if end == len(buffer) else buffer[:end])
 
-    def _on_error(self, server: "Server", buffer: bytes, start: int) -> None:
+    def _on_error(self, server: "Server", buffer: bytes, start: int, stop: int) -> None:
         server.errored = True
+        outstanding = server.outstanding
         if self.framer.look is FRONTEND_LOOK_COPY:
             self.framer.look = FRONTEND_LOOK
-        if server.outstanding.queue:
-            server.outstanding.error()
+        if outstanding.queue:
+            blurred = outstanding.copying and outstanding.blurred
+            outstanding.error()
+            if blurred:
+                if stop <= server.framer.end:
+                    self.connection.write(buffer[:stop])
+                raise UnexpectedMessage("COPY failed among Syncs: the replies to come cannot be told apart")
         elif not server.is_fatal(buffer[start + 5 : start + 96]):
             raise UnexpectedMessage("server sent an error while nothing was owed")
 
@@ -379,11 +388,7 @@ class Session:
             if server.outstanding.queue:
                 server.status = tags.STATUS_BUSY
                 return False
-            if self.pool.mode is not _SESSION:
-                return True
-            if server.close_needed is not None and self.pool.common.server_fast_close:
-                self.client.finish(ServerLost(server.close_needed.value), ClientClosed.SERVER_LOST)
-            return False
+            return self.pool.mode is not _SESSION
         if status != tags.STATUS_IN_TRANSACTION and status != tags.STATUS_FAILED:
             raise ProtocolError(f"server sent an unknown transaction status {status}")
         self.idle_since = now
@@ -421,6 +426,7 @@ class Session:
     def _link(self, server: "Server", now: int) -> bool:
         """Take the server; False while it is being given our parameters."""
         self.server = server
+        server.used = True
         self.pool.stats.server_assignment_count += 1
         self.query_started = now
         self.xact_started = now
@@ -506,19 +512,28 @@ class Session:
         assert self.held is not None
         left, whole = cut_first_group(self.held)
         self.connection.write(error_response(Canceled()) + (READY if whole else b""))
-        self.held = None
-        self._dropping = self.framer.streaming
-        for piece in left:
-            # What stood behind the request may need no server without it.
-            stripped = strip(piece, dropping=False, skipping=False, behind=bool(self.held), streaming=False)
-            self._dropping = stripped.dropping
-            if stripped.wanted:
-                self.held = [*(self.held or ()), stripped.piece]
+        self._keep_waiting(left)
         if self.held is not None:
             return
         self._skip_to_sync = not whole
         self.pool.leave(self)
-        self._go_on(_HELD_FULL)
+
+    def _keep_waiting(self, left: list[Piece]) -> None:
+        """Wait on with what stood behind a request that is gone, as far as it needs a server by itself."""
+        streaming = self.framer.streaming
+        dropping = streaming and not left
+        held: list[Piece] = []
+        for number, piece in enumerate(left, 1):
+            more = streaming or number < len(left)
+            stripped = strip(piece, dropping=dropping, skipping=False, behind=bool(held), streaming=more)
+            dropping = stripped.dropping
+            if stripped.wanted:
+                held.append(stripped.piece)
+        self.held = held or None
+        self._dropping = dropping
+        self._held_bytes = sum(piece[1] for piece in held)
+        if self._held_bytes <= HELD_MOST:
+            self._go_on(_HELD_FULL)
 
     def is_idle(self) -> bool:
         """Whether the client asks for nothing and is in no transaction."""

@@ -297,6 +297,7 @@ class Worker:
             raise ConfigError([Problem(settings.logfile or "log", 0, "logfile", text)]) from error
         self.manager.apply(settings)
         self.lobby.apply()
+        self.listener.apply(settings)
 
     def shutdown(self, mode: ShutdownMode) -> None:
         """Begin to shut down."""

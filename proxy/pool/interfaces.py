@@ -122,6 +122,8 @@ class PooledServer(Protocol):
     close_needed: ServerClosed | None
     cancels: int
     listening: bool
+    used: bool
+    """Whether a session has ever had it."""
     status: int
 
     @property

@@ -8,7 +8,7 @@ import logging
 from typing import Final
 
 from protocol import sqlstate, tags
-from proxy.errors import TimedOut
+from proxy.errors import ServerLost, TimedOut
 from proxy.pool import states
 from proxy.pool.interfaces import PooledServer, PooledSession
 from proxy.pool.manager import PoolManager
@@ -67,6 +67,8 @@ class Janitor:
             settings = pool.settings_of(session)
             status = server.status
             if status == tags.STATUS_IDLE:
+                if server.close_needed is not None and pool.common.server_fast_close:
+                    swept.refused(ServerLost(server.close_needed.value), ClientClosed.SERVER_LOST)
                 continue
             if status == tags.STATUS_BUSY:
                 if _over(now - swept.query_started, settings.query_timeout):
@@ -102,7 +104,7 @@ class Janitor:
             staying = pool.open - len(pool.servers[states.CLOSING])
             if server.close_needed is not None:
                 server.close(server.close_needed)
-            elif now >= server.expires_at:
+            elif now >= server.expires_at and (server.used or pool.settings.server_lifetime):
                 server.close(ServerClosed.LIFETIME)
             elif size and staying > size + pool.settings.reserve_pool_size:
                 server.close(ServerClosed.OVER_LIMIT)

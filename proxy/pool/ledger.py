@@ -3,7 +3,8 @@
 A pool opens a server only under a lease from here, and gives it back when PostgreSQL has closed; so the
 counts are those of PostgreSQL, never less. A pool refused because of a limit it shares with others is
 remembered with the time its oldest client has waited since: freed slots are offered in that order, and
-holders can ask whether somebody has waited longer than their own clients.
+holders can ask whether somebody has waited longer than their own clients. For the first in that order one
+free slot of each limit is kept: under two full limits it would never find both free at once.
 """
 
 from collections import Counter
@@ -63,7 +64,10 @@ class Ledger:
         limits = self._limits(key)
         if limits.pool and self._pools[key] >= limits.pool + (limits.reserve if reserve else 0):
             return False
-        if self._shared_limit_reached(key, limits):
+        first = self._first()
+        if first is not None and since is not None and self._refused[first] >= since:
+            first = None
+        if self._shared_limit_reached(key, limits, first):
             if since is not None:
                 self._refused[key] = since
                 self.contended = True
@@ -100,8 +104,9 @@ class Ledger:
         """
         if not self._refused:
             return None
+        first = self._first()
         claims = [
-            since for other, since in self._refused.items() if other != key and self.would_help(key, other)
+            since for other, since in self._refused.items() if other != key and self._helps(key, other, first)
         ]
         return min(claims, default=None)
 
@@ -109,23 +114,38 @@ class Ledger:
         """How many pools wait for a slot of a shared limit."""
         return len(self._refused)
 
-    def would_help(self, holder: PoolKey, other: PoolKey) -> bool:
-        """Whether a slot freed by `holder` is one that `other` lacks."""
-        limits = self._limits(other)
-        lacks_database = limits.database and self._databases[other.database] >= limits.database
-        lacks_user = limits.user and self._users[other.user] >= limits.user
-        helps_database = holder.database == other.database
-        helps_user = holder.user == other.user
+    def would_help(self, holder: PoolKey, claimant: PoolKey) -> bool:
+        """Whether a slot freed by `holder` is one that `claimant` lacks and could use, or that is kept for
+        it.
+        """
+        return self._helps(holder, claimant, self._first())
+
+    def _helps(self, holder: PoolKey, claimant: PoolKey, first: PoolKey | None) -> bool:
+        limits = self._limits(claimant)
+        lacks_database = limits.database and self._databases[claimant.database] >= limits.database
+        lacks_user = limits.user and self._users[claimant.user] >= limits.user
+        helps_database = holder.database == claimant.database
+        helps_user = holder.user == claimant.user
+        if claimant == first:
+            return bool((lacks_database and helps_database) or (lacks_user and helps_user))
         return bool(
             (lacks_database or lacks_user)
             and (helps_database or not lacks_database)
             and (helps_user or not lacks_user)
         )
 
-    def _shared_limit_reached(self, key: PoolKey, limits: Limits) -> bool:
+    def _first(self) -> PoolKey | None:
+        """The pool that has waited longest of those that were refused."""
+        return min(self._refused, key=self._refused.__getitem__, default=None)
+
+    def _shared_limit_reached(self, key: PoolKey, limits: Limits, first: PoolKey | None) -> bool:
+        """Whether no slot is left, or only one that is kept for the first of those that wait."""
+        databases, users = self._databases[key.database], self._users[key.user]
+        if first is not None:
+            databases += first.database == key.database
+            users += first.user == key.user
         return bool(
-            (limits.database and self._databases[key.database] >= limits.database)
-            or (limits.user and self._users[key.user] >= limits.user)
+            (limits.database and databases >= limits.database) or (limits.user and users >= limits.user)
         )
 
 

@@ -1,6 +1,7 @@
 """All pools, databases and users, the limits over them, and what a reload does to them."""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from config import effective
 from config.effective import PoolSettings
@@ -17,6 +18,10 @@ from proxy.pool.parameters import Tracked
 from proxy.pool.pool import SECOND, Pool
 from proxy.pool.stats import Stats
 from proxy.reasons import ServerClosed
+
+RETIRED_MOST: Final = 1_000
+ALL_AUTOMATIC: Final = "*"
+"""Under which statistics of databases that are gone are kept when those of RETIRED_MOST others are."""
 
 
 class PoolManager:
@@ -195,6 +200,15 @@ class PoolManager:
             expired = database.dead or (timeout and now - database.idle_since >= timeout)
             if expired and self._drop(database):
                 del self.databases[database.name]
+        self._forget_users()
+
+    def _forget_users(self) -> None:
+        """Clients choose their names: those of nobody who is there, or is configured, are not kept."""
+        kept = {key.user for key in self.pools}
+        for name, user in list(self.users.items()):
+            listed = name in self.settings.users or name in self.settings.credentials
+            if not user.clients and not listed and name not in kept:
+                del self.users[name]
 
     # Settings.
 
@@ -266,7 +280,9 @@ class PoolManager:
         if any(pool.open for pool in pools):
             return False
         for pool in pools:
-            self._retired.setdefault(database.name, Stats()).add(pool.stats)
+            # Clients make up names of automatic databases: beyond a limit their counts go together.
+            name = database.name if len(self._retired) < RETIRED_MOST else ALL_AUTOMATIC
+            self._retired.setdefault(name, Stats()).add(pool.stats)
             del self.pools[pool.key]
         return True
 

@@ -48,6 +48,7 @@ class FakeServer:
     close_needed: ServerClosed | None = None
     cancels: int = 0
     listening: bool = False
+    used: bool = True
     status: int = tags.STATUS_IDLE
     closed_because: ServerClosed | None = None
     aborted: bool = False
@@ -127,6 +128,7 @@ class FakeSession:
     id: int
     pool: Pool
     clock: Clock
+    user: str = "alice"
     boot: Applied = NOTHING_APPLIED
     values: Values = ()
     applied: Applied = NOTHING_APPLIED
@@ -141,6 +143,8 @@ class FakeSession:
     error: PoolerError | None = None
     reason: ClientClosed | None = None
     lost: int = 0
+    told: int = 0
+    on_refused: Callable[[], None] | None = None
     on_assigned: Callable[[FakeServer], None] | None = None
 
     def __post_init__(self) -> None:
@@ -188,11 +192,14 @@ class FakeSession:
     def refused(self, error: PoolerError, reason: ClientClosed) -> None:
         self.error, self.reason = error, reason
         self.here = False
+        if self.on_refused is not None:
+            self.on_refused()
         if self.server is not None:
             self.gives_back()
 
     def still_waiting(self) -> None:
         self.notified = True
+        self.told += 1
 
     def server_lost(self, server: FakeServer, error: PoolerError | ProtocolError | None, now: int) -> None:
         self.server = None
@@ -242,11 +249,13 @@ class World:
         """The pool of a user of a database."""
         return self.manager.pool(self.manager.database(database, self.clock()), user)
 
-    def session(self, pool: Pool | None = None, *, boot: Applied = NOTHING_APPLIED) -> FakeSession:
+    def session(
+        self, pool: Pool | None = None, *, user: str = "alice", boot: Applied = NOTHING_APPLIED
+    ) -> FakeSession:
         """A logged-in client."""
         self._sessions += 1
         pool = pool or self.pool()
-        session = FakeSession(self._sessions, pool, self.clock, boot=boot, idle_since=self.clock())
+        session = FakeSession(self._sessions, pool, self.clock, user, boot, idle_since=self.clock())
         pool.sessions[session] = session
         return session
 
@@ -254,13 +263,13 @@ class World:
         """A client that counts for the limits on clients."""
         found = self.manager.database(database, self.clock())
         self.manager.admit(found, self.manager.user(user))
-        return self.session(self.manager.pool(found, user))
+        return self.session(self.manager.pool(found, user), user=user)
 
     def logs_out(self, session: FakeSession) -> None:
         """Such a client goes."""
         session.leaves()
         del session.pool.sessions[session]
-        self.manager.dismiss(session.pool.database, self.manager.user(session.pool.key.user))
+        self.manager.dismiss(session.pool.database, self.manager.user(session.user))
 
     def idle_servers(
         self, count: int, pool: Pool | None = None, *, boot: Applied = NOTHING_APPLIED
