@@ -48,6 +48,7 @@ class FakeServer:
     close_needed: ServerClosed | None = None
     cancels: int = 0
     listening: bool = False
+    used: bool = False
     used: bool = True
     status: int = tags.STATUS_IDLE
     closed_because: ServerClosed | None = None
@@ -160,6 +161,7 @@ class FakeSession:
         lent: FakeServer | None = self.pool.checkout(self, self.clock())
         if lent is not None:
             self.server = lent
+            lent.used = True
         return lent
 
     def gives_back(self, missing: Unclean | None = None) -> None:
@@ -185,6 +187,7 @@ class FakeSession:
         if not self.here:
             return False
         self.server = server
+        server.used = True
         if self.on_assigned is not None:
             self.on_assigned(server)
         return True

@@ -8,14 +8,15 @@ from proxy.pool.ledger import Ledger, Limits
 
 A, B, C = PoolKey("app", "alice"), PoolKey("app", "bob"), PoolKey("other", "alice")
 STRANGER = PoolKey("elsewhere", "carol")
+NO_LIMITS = Limits(0, 0, 0, 0)
 
 
 @dataclass
 class Book:
-    """A ledger whose calls are remembered. `takers` take an offered slot; `on_retry` is called before that."""
+    """A ledger and what it asked for. `takers` take an offered slot, others withdraw; `on_retry` is first."""
 
     limits: dict[PoolKey, Limits] = field(default_factory=dict)
-    default: Limits = Limits(0, 0, 0, 0)
+    default: Limits = NO_LIMITS
     calls: list[tuple[str, PoolKey]] = field(default_factory=list)
     takers: dict[PoolKey, int] = field(default_factory=dict)
     on_retry: Callable[[PoolKey], None] | None = None
@@ -31,7 +32,9 @@ class Book:
         self.calls.append(("retry", key))
         if self.on_retry is not None:
             self.on_retry(key)
-        if key in self.takers and self.take(key, since=self.takers[key]):
+        if key not in self.takers:
+            self.ledger.withdraw(key)
+        elif self.take(key, since=self.takers[key]):
             del self.takers[key]
 
     def take(self, key: PoolKey, *, reserve: bool = False, since: int | None = 0) -> bool:
@@ -191,6 +194,44 @@ def test_nobody_claims_of_itself() -> None:
     book.take(A)
     book.refused(A, 5)
     assert book.ledger.claimed_since(A) is None
+
+
+def test_one_free_slot_is_kept_for_the_first_of_those_who_wait() -> None:
+    book = Book(default=Limits(0, 0, 2, 2))
+    d = PoolKey("other", "bob")
+    for key in (B, B, C, C):
+        assert book.take(key)
+    book.refused(A, 10)
+    book.refused(d, 20)
+
+    book.ledger.give_back(B)
+    assert not book.take(B, since=30), "the free slot of the database is kept"
+    assert not book.take(B, since=None)
+    assert book.take(B, since=5), "but not from who has waited longer"
+    book.ledger.give_back(B)
+    book.ledger.give_back(C)
+    assert (book.ledger.of_pool(A), book.ledger.of_pool(d)) == (1, 1)
+
+
+def test_of_two_free_slots_one_may_be_taken() -> None:
+    book = Book(default=Limits(0, 0, 3, 1))
+    book.take(B)
+    book.take(C)
+    book.refused(A, 10)
+    assert book.take(PoolKey("app", "carol"), since=20)
+    assert not book.take(PoolKey("app", "dave"), since=20)
+
+
+def test_for_the_first_of_those_who_wait_holders_of_either_slot_give_way() -> None:
+    book = Book(default=Limits(0, 0, 1, 1))
+    book.take(B)
+    book.take(C)
+    book.refused(A, 10)
+
+    assert book.ledger.would_help(B, A)
+    assert book.ledger.would_help(C, A)
+    assert book.ledger.claimed_since(B) == book.ledger.claimed_since(C) == 10
+    assert book.ledger.claimed_since(STRANGER) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,418 @@
+import pytest
+
+from proxy.errors import DatabaseDisabled, TooManyClients, UnknownDatabase
+from proxy.pool import states
+from proxy.pool.interfaces import PoolKey
+from proxy.reasons import ServerClosed
+from tests.support.doubles import World
+
+# Databases, users, pools.
+
+
+def test_databases_of_the_configuration_are_there_from_the_start() -> None:
+    world = World(databases={"app": {}, "other": {}, "*": {}})
+    assert sorted(world.manager.databases) == ["app", "other"]
+
+
+def test_an_unknown_database_is_refused() -> None:
+    world = World()
+    with pytest.raises(UnknownDatabase, match="no such database: nope"):
+        world.manager.database("nope", world.clock())
+
+
+@pytest.mark.parametrize("name", ["pgbouncer", "howdah"])
+def test_the_console_s_names_are_no_databases_even_with_a_fallback(name: str) -> None:
+    world = World(databases={"*": {}})
+    with pytest.raises(UnknownDatabase):
+        world.manager.database(name, world.clock())
+
+
+def test_the_star_entry_makes_databases_as_they_are_asked_for() -> None:
+    world = World(databases={"*": {"host": "db", "port": 7}})
+    database = world.manager.database("anything", world.clock())
+
+    assert database.automatic
+    assert database.idle_since == world.clock()
+    assert world.manager.database("anything", world.clock()) is database
+    assert world.pool("anything").settings.port == 7
+    assert world.pool("anything").settings.dbname == "anything"
+
+
+def test_there_is_one_pool_for_each_database_and_user() -> None:
+    world = World(databases={"app": {}, "other": {}})
+    assert world.pool("app", "alice") is world.pool("app", "alice")
+    assert len({world.pool("app", "alice"), world.pool("app", "bob"), world.pool("other", "alice")}) == 3
+    assert not world.pool().forced_user
+
+
+def test_a_forced_user_has_one_pool_for_everybody() -> None:
+    world = World(databases={"app": {"user": "owner"}})
+    pool = world.pool("app", "alice")
+    assert pool is world.pool("app", "bob")
+    assert pool.key == PoolKey("app", "owner")
+    assert pool.user is world.manager.user("owner")
+    assert pool.forced_user
+
+
+def test_a_user_is_one_object() -> None:
+    world = World()
+    assert world.manager.user("alice") is world.manager.user("alice")
+    assert world.manager.user("alice") is not world.manager.user("bob")
+
+
+def test_pools_can_be_had_by_database_or_all() -> None:
+    world = World(databases={"app": {}, "other": {}})
+    one, two, three = world.pool("app", "alice"), world.pool("app", "bob"), world.pool("other", "alice")
+    assert list(world.manager.pools_of("app")) == [one, two]
+    assert list(world.manager.pools_of(None)) == [one, two, three]
+    sessions = [world.session(pool) for pool in (one, three, one)]
+    assert world.manager.sessions("app") == [sessions[0], sessions[2]]
+    assert len(world.manager.sessions(None)) == 3
+
+
+def test_a_forced_user_s_pool_with_a_minimum_is_there_before_the_first_client() -> None:
+    world = World(
+        databases={"app": {"user": "owner", "min_pool_size": 1}, "other": {"user": "owner"}, "plain": {}}
+    )
+    assert list(world.manager.pools) == [PoolKey("app", "owner")]
+
+
+# Clients.
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"max_db_client_connections": 2}, r"max_db_client_connections"),
+        ({"max_user_client_connections": 2}, r"max_user_client_connections"),
+        ({"databases": {"app": {"max_db_client_connections": 2}}}, r"max_db_client_connections"),
+        ({"users": {"alice": {"max_user_client_connections": 2}}}, r"max_user_client_connections"),
+    ],
+)
+def test_a_client_over_a_limit_is_refused_and_not_counted(settings: dict[str, object], text: str) -> None:
+    world = World(**settings)
+    first = world.logs_in()
+    world.logs_in()
+    with pytest.raises(TooManyClients, match=rf"client connections exceeded \({text}\)"):
+        world.logs_in()
+
+    world.logs_out(first)
+    world.logs_in()
+    assert world.manager.databases["app"].clients == 2
+    assert world.manager.user("alice").clients == 2
+
+
+def test_limits_on_clients_are_of_one_database_and_of_one_user() -> None:
+    world = World(
+        databases={"app": {}, "other": {}}, max_db_client_connections=1, max_user_client_connections=1
+    )
+    world.logs_in("app", "alice")
+    world.logs_in("other", "bob")
+    assert world.manager.databases["other"].clients == 1
+
+
+def test_a_disabled_database_takes_no_clients_until_it_is_enabled() -> None:
+    world = World()
+    world.manager.disable("app", True)
+    with pytest.raises(DatabaseDisabled, match='database "app" is disabled'):
+        world.logs_in()
+    world.manager.disable("app", False)
+    assert world.logs_in().here
+
+
+def test_a_database_is_idle_since_its_last_client_went() -> None:
+    world = World()
+    session = world.logs_in()
+    world.clock.advance(5)
+    world.logs_out(session)
+    assert world.manager.databases["app"].idle_since == world.clock()
+
+
+# Statistics.
+
+
+def test_the_statistics_of_a_database_are_those_of_its_pools_also_of_those_that_are_gone() -> None:
+    world = World(databases={"*": {}}, autodb_idle_timeout=1)
+    for user in ("alice", "bob"):
+        world.pool("app", user).stats.xact_count = 5
+    world.pool("other").stats.xact_count = 1
+    assert world.manager.stats_of("app").xact_count == 10
+
+    world.clock.advance(1)
+    world.manager.sweep_databases(world.clock())
+    assert not world.manager.pools
+    assert world.manager.stats_of("app").xact_count == 10
+    world.pool("app").stats.xact_count = 3
+    assert world.manager.stats_of("app").xact_count == 13
+
+
+def test_averages_forget_pools_that_are_gone() -> None:
+    world = World(databases={"*": {}}, autodb_idle_timeout=1)
+    world.pool().stats.xact_count = 5
+    world.manager.console_stats.query_count = 1
+    world.clock.advance(1)
+    world.manager.sweep_databases(world.clock())
+
+    world.manager.end_period()
+    assert sum(world.manager.stats_of("app").last_period()) == 5
+    assert sum(world.manager.console_stats.last_period()) == 1
+    world.pool().stats.xact_count = 2
+    world.manager.end_period()
+    assert sum(world.manager.stats_of("app").last_period()) == 2
+
+
+# Orders.
+
+
+def test_pause_closes_idle_servers_and_waits_for_the_others() -> None:
+    world = World()
+    world.idle_servers(2)
+    session = world.session()
+    lent = session.asks()
+    assert lent is not None
+
+    world.manager.pause("app")
+    assert world.manager.servers_left("app") == 2
+    world.finish_all()
+    assert world.manager.servers_left("app") == 1
+    session.gives_back()
+    world.finish_all()
+
+    assert world.manager.servers_left("app") == 0
+    assert lent.closed_because is ServerClosed.PAUSED
+    assert lent.close_needed is None
+    world.check()
+
+
+def test_pause_of_everything_holds_for_databases_made_later_too() -> None:
+    world = World(databases={"app": {}, "*": {}})
+    world.manager.pause(None)
+    assert world.manager.database("later", world.clock()).paused
+    world.manager.resume(None)
+    assert not world.manager.database("later", world.clock()).paused
+    assert not world.manager.database("evenlater", world.clock()).paused
+
+
+def test_one_database_can_be_paused_and_resumed() -> None:
+    world = World(databases={"app": {}, "other": {}})
+    session, other = world.session(world.pool("app")), world.session(world.pool("other"))
+    world.manager.pause("app")
+    session.asks()
+    other.asks()
+    world.open_all()
+
+    assert session.waits
+    assert other.server is not None
+    world.manager.resume("app")
+    world.open_all()
+    assert session.server is not None
+    assert not world.manager.paused
+
+
+@pytest.mark.parametrize("order", ["pause", "resume"])
+def test_orders_about_a_database_that_is_not_there_are_mistakes(order: str) -> None:
+    with pytest.raises(KeyError):
+        getattr(World().manager, order)("nope")
+
+
+def test_reconnect_closes_each_server_as_soon_as_it_is_free() -> None:
+    world = World()
+    idle, used, tested, canceled, lent = world.idle_servers(5)
+    session = world.session()
+    assert session.asks() is lent
+    for server, state in ((used, states.USED), (tested, states.TESTED), (canceled, states.BEING_CANCELED)):
+        server.pool.move(server, state)
+
+    world.manager.reconnect("app")
+
+    assert idle.closed_because is used.closed_because is ServerClosed.RECONNECT
+    world.finish_all()
+    for free in (session.gives_back, tested.answer, canceled.cancel_over):
+        assert world.manager.closing("app")
+        free()
+    for server in (tested, canceled, lent):
+        assert server.closed_because is ServerClosed.RECONNECT
+    assert world.manager.closing(None)
+    world.finish_all()
+    assert not world.manager.closing("app")
+    world.check()
+
+
+def test_reconnect_does_not_spare_a_login_under_way() -> None:
+    world = World()
+    session = world.session()
+    session.asks()
+    world.manager.reconnect(None)
+    (server,) = world.dialler.dialled
+    server.open()
+    assert server.closed_because is ServerClosed.RECONNECT
+    world.finish_all()
+    world.open_all()
+    assert session.server is world.dialler.dialled[1]
+
+
+def test_kill_closes_every_server_and_tells_its_session() -> None:
+    world = World()
+    world.idle_servers(2)
+    session = world.session()
+    session.asks()
+    for other in (world.session(), world.session()):
+        other.asks()
+    pool = session.pool
+    assert len(pool.servers[states.LOGIN]) == 1
+
+    world.manager.kill_servers("app")
+
+    assert session.lost == 1
+    assert [server.closed_because for server in world.servers(pool)] == [ServerClosed.KILLED] * 3
+    assert pool.open == len(pool.servers[states.CLOSING]) == world.manager.servers_left(None)
+    world.check()
+
+
+# Making room at shared limits.
+
+
+def test_at_a_shared_limit_the_server_idle_longest_gives_way() -> None:
+    world = World(databases={"a": {}, "b": {}, "c": {}}, max_user_connections=2)
+    (first,) = world.idle_servers(1, world.pool("a"))
+    world.clock.advance(1)
+    (second,) = world.idle_servers(1, world.pool("b"))
+    session = world.session(world.pool("c"))
+
+    session.asks()
+    assert first.closed_because is ServerClosed.EVICTED
+    session.pool.demand(world.clock())
+    assert second.closed_because is None, "one that closes is enough"
+    assert world.pool("c").open == 0, "its slot is free only when it has closed"
+
+    first.finish()
+    world.open_all()
+    assert session.server is not None
+    world.check()
+
+
+def test_only_servers_whose_slot_would_help_give_way() -> None:
+    world = World(databases={"a": {}, "b": {}}, max_user_connections=1)
+    (same_database,) = world.idle_servers(1, world.pool("a", "bob"))
+    busy = world.session(world.pool("b", "alice"))
+    busy.asks()
+    world.open_all()
+
+    waiting = world.session(world.pool("a", "alice"))
+    waiting.asks()
+
+    assert same_database.closed_because is None
+    busy.gives_back()
+    world.finish_all()
+    world.open_all()
+    assert waiting.server is not None
+    world.check()
+
+
+def test_a_minimum_evicts_nobody() -> None:
+    world = World(databases={"a": {"min_pool_size": 1}, "b": {}}, max_user_connections=1)
+    (idle,) = world.idle_servers(1, world.pool("b"))
+    world.session(world.pool("a"))
+
+    world.pool("a").demand(world.clock())
+
+    assert idle.state == states.IDLE
+    session = world.session(world.pool("b"))
+    assert session.asks() is idle
+    session.gives_back()
+    assert idle.state == states.IDLE
+
+
+def test_at_release_a_server_goes_to_the_pool_that_has_waited_longer_once_it_has_served_a_while() -> None:
+    world = World(databases={"a": {}, "b": {}}, max_user_connections=1)
+    holder, next_one = world.session(world.pool("a")), world.session(world.pool("a"))
+    other = world.session(world.pool("b"))
+    holder.asks()
+    world.open_all()
+    server = holder.server
+    assert server is not None
+    other.asks()
+    world.clock.advance(0.01)
+    next_one.asks()
+
+    holder.gives_back()
+    assert next_one.server is server, "a login costs more than a short wait"
+    world.clock.advance(0.1)
+    holder.asks()
+    next_one.gives_back()
+
+    assert server.closed_because is ServerClosed.EVICTED
+    world.finish_all()
+    world.open_all()
+    assert other.server is not None
+    other.gives_back()
+    world.finish_all()
+    world.open_all()
+    assert holder.server is not None
+    world.check()
+
+
+def test_a_pool_that_has_waited_longer_keeps_its_server() -> None:
+    world = World(databases={"a": {}, "b": {}}, max_user_connections=1)
+    holder, first = world.session(world.pool("a")), world.session(world.pool("a"))
+    holder.asks()
+    world.open_all()
+    first.asks()
+    world.clock.advance(1)
+    other = world.session(world.pool("b"))
+    other.asks()
+
+    holder.gives_back()
+
+    assert first.server is not None
+    assert other.waits
+
+
+def test_a_pool_without_waiting_clients_gives_its_server_up_at_once() -> None:
+    world = World(databases={"a": {}, "b": {}}, max_user_connections=1)
+    holder, other = world.session(world.pool("a")), world.session(world.pool("b"))
+    holder.asks()
+    world.open_all()
+    other.asks()
+
+    holder.gives_back()
+
+    world.finish_all()
+    world.open_all()
+    assert other.server is not None
+    assert not world.manager.ledger.contended
+
+
+@pytest.mark.parametrize("way", ["served", "left", "paused", "unreachable", "refused"])
+def test_a_pool_that_cannot_use_a_slot_any_more_claims_none(way: str) -> None:
+    world = World(databases={"a": {"host": "one"}, "b": {"host": "two"}}, max_user_connections=2)
+    keeper, holder = world.session(world.pool("a")), world.session(world.pool("b"))
+    keeper.asks()
+    holder.asks()
+    world.open_all()
+    other = world.session(world.pool("b"))
+    other.asks()
+    assert world.manager.ledger.contended
+
+    if way == "served":
+        holder.gives_back()
+        assert other.server is not None
+    elif way == "left":
+        other.leaves()
+    elif way == "paused":
+        world.manager.pause("b")
+        world.pool("b").demand(world.clock())
+    elif way == "refused":
+        world.pool("b").hold_off(world.clock() + 10)
+        world.pool("b").demand(world.clock())
+    else:
+        (host,) = world.manager.hosts.of(world.pool("b").settings)
+        world.manager.hosts.backoff(host).failed(world.clock(), "refused")
+        world.pool("b").demand(world.clock())
+
+    assert not world.manager.ledger.contended
+    server = keeper.server
+    keeper.gives_back()
+    assert server is not None
+    assert server.state == states.IDLE, "nobody has to give way"
+    world.check()
