@@ -92,8 +92,9 @@ class Lobby:
 
     def set_apart(self, client: "Client") -> None:
         """The client turns out to be one that does not count."""
-        client.is_special = True
-        self.special_clients += 1
+        if client.id in self.clients:
+            client.is_special = True
+            self.special_clients += 1
 
     def leave(self, client: "Client", reason: ClientClosed, text: str) -> bool:
         """A connection is over; False if that was known already."""

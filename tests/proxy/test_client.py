@@ -348,3 +348,23 @@ async def test_a_client_that_takes_nothing_is_let_go_of(caplog: pytest.LogCaptur
         await eventually(lambda: not rig.worker.lobby.clients)
         peer.reset()
         await eventually(lambda: client.connection.closed)
+
+
+async def test_a_client_killed_while_its_password_arrives_leaves_nothing_behind() -> None:
+    async with Rig(auth_type="plain", credentials={"alice": "secret"}) as rig:
+        first = await rig.connect()
+        first.send(m.startup({"user": "alice", "database": "app"}))
+        await first.password()
+        first.send(m.password("secret"))
+        await first.until()
+        peer = await rig.connect()
+        peer.send(m.startup({"user": "alice", "database": "app"}))
+        await peer.password()
+        client = next(one for one in rig.worker.lobby.clients.values() if one.in_login)
+        client.connection.data_received(m.password("secret"))
+        assert rig.worker.kill_client(client.id)
+        await eventually(lambda: client.connection.closed)
+        (pool,) = rig.worker.manager.pools.values()
+        assert len(pool.sessions) == 1
+        assert rig.worker.manager.databases["app"].clients == 1
+        assert len(rig.worker.lobby.clients) == 1

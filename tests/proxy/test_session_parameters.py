@@ -3,6 +3,8 @@
 import pytest
 
 from protocol import tags
+from proxy.pool.janitor import Janitor
+from proxy.pool.pool import SECOND
 from proxy.reasons import ClientClosed
 from tests.support import messages as m
 from tests.support.playbook import Playbook, from_frontend
@@ -151,6 +153,19 @@ def test_a_shutdown_during_the_set_costs_nothing() -> None:
     book.server("S TimeZone=Asia/Tokyo", "C SET", "Z I", on=2)
     book.to_server(SET, "Q a", on=2)
     book.to_client()
+
+
+def test_idle_time_before_the_set_is_no_query_timeout() -> None:
+    book = Playbook(query_timeout=5)
+    book.enter("a", timezone="Asia/Tokyo")
+    book.now += 20 * SECOND
+    book.client("Q a")
+    Janitor(book.manager, book.now).sweep(book.now)
+    assert not book.stage().ends
+    book.server("S TimeZone=Asia/Tokyo", "C SET", "Z I")
+    book.now += 6 * SECOND
+    Janitor(book.manager, book.now).sweep(book.now)
+    book.error_to_client("57014", "query timeout")
 
 
 def test_quotes_and_backslashes_in_a_value_stay_in_it() -> None:
