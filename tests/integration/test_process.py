@@ -146,6 +146,56 @@ def test_a_port_in_use_is_an_error(launch: Launch, server: Server) -> None:
     second.stop()
 
 
+# --- other ways to say it --------------------------------------------------------------------------------
+
+
+def toml_text(pooler: Pooler, server: Server, **more: str) -> str:
+    """The same settings as TOML, with nothing but what a start needs."""
+    lines = [
+        "[howdah]",
+        'listen_addr = "127.0.0.1"',
+        f"listen_port = {pooler.port}",
+        'unix_socket_dir = ""',
+        'metrics_addr = ""',
+        'auth_type = "trust"',
+        f'auth_file = "{pooler.settings["auth_file"]}"',
+        'pool_mode = "transaction"',
+        *(f"{key} = {value}" for key, value in more.items()),
+        f"[databases.{APP}]",
+        f'host = "{server.host}"',
+        f"port = {server.port}",
+        f'dbname = "{server.database}"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def test_a_toml_file_says_the_same(server: Server) -> None:
+    """There, startup parameters that are not known are applied by default."""
+    pooler = build(databases(server), user=server.user)
+    pooler.config = pooler.directory / "howdah.toml"
+    pooler.config.write_text(toml_text(pooler, server))
+    with pooler, pooler.raw(APP, parameters={"statement_timeout": "4321"}) as client:
+        assert client.value("show statement_timeout") == "4321ms"
+
+
+def test_the_environment_overrides_the_file(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOWDAH__DEFAULT_POOL_SIZE", "17")
+    with build(databases(server), user=server.user) as pooler:
+        assert pooler.show("CONFIG", key="default_pool_size")[0]["value"] == "17"
+
+
+def test_flags_for_more_and_less_output_are_taken(server: Server) -> None:
+    pooler = build(databases(server), user=server.user)
+    command = [*pooler.command()[:-1], "-v", "-v", str(pooler.config)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: not not_listening(pooler), 10, "listening")
+        process.send_signal(signal.SIGQUIT)
+        _, said = process.communicate(timeout=10)
+        assert process.returncode == 0
+    assert "process up" in said
+    pooler.stop()
+
+
 # --- life and death --------------------------------------------------------------------------------------
 
 

@@ -158,16 +158,16 @@ def default_script(conversation: Conversation) -> None:
 
 
 class FakeServer:
-    """Listens on a free loopback port; `script` may be replaced at any time for later connections."""
+    """Listens on a loopback port, free unless given; `script` may be replaced for later connections."""
 
-    def __init__(self, script: Script = default_script) -> None:
+    def __init__(self, script: Script = default_script, host: str = "127.0.0.1", port: int = 0) -> None:
         self.script = script
-        self.host = "127.0.0.1"
+        self.host = host
         self.conversations: list[Conversation] = []
         self.cancels: list[Cancel] = []
         self.problems: list[BaseException] = []
         self._lock = threading.Lock()
-        self._listener = socket.create_server((self.host, 0), backlog=512)
+        self._listener = socket.create_server((self.host, port), backlog=512)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
