@@ -223,10 +223,8 @@ class Client:
             self._login = None
 
     def _log_refusal(self, text: str) -> None:
-        wishes = self.wishes
-        if wishes is not None:
-            database, user = printable(wishes.database), printable(wishes.user)
-            logger.info("%slogin failed: db=%s user=%s: %s", self.prefix, database, user, printable(text))
+        if self.wishes is not None:
+            logger.info("%slogin failed: %s: %s", self.prefix, _who(self.wishes), printable(text))
 
     async def _log_in(self) -> None:
         collector = Collector(LOGIN_CAPS)
@@ -248,17 +246,14 @@ class Client:
             self._check_room()
         result = await self._authenticate(wishes, collector, console)
         if self.lobby.settings.log_connections:
-            database, user = printable(wishes.database), printable(wishes.user)
-            logger.info("%slogin attempt: db=%s user=%s tls=no replication=no", self.prefix, database, user)
+            logger.info("%slogin attempt: %s tls=no replication=no", self.prefix, _who(wishes))
         if console:
             self._open_console(wishes, result, collector)
         else:
             await self._open_session(wishes, result, collector)
 
     async def _forward_cancel(self, request: CancelRequest) -> None:
-        """Pass a cancel request on; whatever comes of it, the client sees the connection close and no
-        byte.
-        """
+        """Pass a cancel request on; whatever comes of it, all that the client sees is the connection's end."""
         self.is_cancel = True
         self.lobby.set_apart(self)
         self.lobby.cancel_requests += 1
@@ -403,3 +398,7 @@ class Client:
 
 def _deaf(data: bytes, now: int) -> None:
     """Receiver of a client that has been told to go."""
+
+
+def _who(wishes: Wishes) -> str:
+    return f"db={printable(wishes.database)} user={printable(wishes.user)}"

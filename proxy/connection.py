@@ -58,13 +58,16 @@ class ConnectionLost(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """One socket. `paused_since` is when writing was paused (ns), 0 while it is not."""
+    """One socket. `paused_since` is when writing was paused (ns), 0 while it is not. `heard`: before its
+    login was over, the other side has said something.
+    """
 
     __slots__ = (
         "_early",
         "_reading",
         "_waiter",
         "closed",
+        "heard",
         "made",
         "owner",
         "paused_since",
@@ -86,6 +89,7 @@ class Connection(asyncio.Protocol):
         self.paused_since = 0
         self.closed = False
         self.made = False
+        self.heard = False
         self._reading = True
         self._waiter: asyncio.Future[None] | None = None
 
@@ -204,6 +208,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionLost
 
         def receive(data: bytes, now: int) -> None:
+            self.heard = True
             feed(data)
             self._wake()
 
@@ -258,6 +263,7 @@ class Connection(asyncio.Protocol):
 
     def _keep(self, data: bytes, now: int) -> None:
         """The other side may speak before its login has begun to listen."""
+        self.heard = True
         self._early += data
 
 

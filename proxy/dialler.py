@@ -23,7 +23,7 @@ from proxy.derive import Deriver
 from proxy.names import to_wire
 from proxy.pool.interfaces import Host
 from proxy.pool.parameters import NOTHING_APPLIED, Applied
-from proxy.pool.pool import SECOND
+from proxy.pool.units import SECOND
 from proxy.reasons import ClientClosed, ServerClosed
 from proxy.resolver import Resolver
 from proxy.server import Server
@@ -54,7 +54,7 @@ LIFETIME_JITTER: Final = 0.05
 together.
 """
 
-CANCEL_SENDER = Callable[[Server, int], None]
+CancelSender = Callable[[Server, int], None]
 
 
 class Network(Protocol):
@@ -92,7 +92,7 @@ class Dialler:
         self.clock = clock
         self.gone = gone
         self.closed_servers: Counter[ServerClosed] = Counter()
-        self.send_cancel: CANCEL_SENDER = lambda server, generation: server.cancel_over(True, clock())
+        self.send_cancel: CancelSender = lambda server, generation: server.cancel_over(True, clock())
         self._random = random
         self._resolver = resolver
         self._deriver = deriver

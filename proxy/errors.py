@@ -120,3 +120,8 @@ def error_response(error: PoolerError | ProtocolError) -> bytes:
     if error.raw is not None:
         return error.raw
     return ErrorResponse.make(error.severity, error.sqlstate, error.message).encode()
+
+
+def as_fatal(error: bytes) -> bytes:
+    """PostgreSQL's ErrorResponse with its severity raised to FATAL, for it ends the client's connection."""
+    return error.replace(b"SERROR\0", b"SFATAL\0", 1).replace(b"VERROR\0", b"VFATAL\0", 1)

@@ -102,7 +102,7 @@ class Lobby:
             return False
         self.special_clients -= client.is_special
         self.closed_clients[reason] += 1
-        if client.wishes is not None and self.settings.log_disconnections:
+        if self.settings.log_disconnections and client.connection.heard and not client.is_cancel:
             age = (self.clock() - client.connected_at) // 1_000_000_000
             logger.info("%sclosing because: %s (age=%ds)", client.prefix, printable(text), age)
         self.on_leave()

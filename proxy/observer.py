@@ -11,12 +11,14 @@ from uvloop._version import __version__ as uvloop_version
 from config import effective
 from config.databases import DatabaseSettings
 from config.types import EventLoop
+from protocol import tags
 from proxy.dialler import Dialler
 from proxy.listener import Listener
 from proxy.lobby import Lobby
 from proxy.names import to_wire
 from proxy.pool import states
-from proxy.pool.pool import SECOND, Pool
+from proxy.pool.pool import Pool
+from proxy.pool.units import SECOND
 from proxy.resolver import Resolver
 from proxy.snapshot import (
     BuildInfo,
@@ -120,8 +122,9 @@ class Observer:
         session = client.session
         local = client.connection.local()
         since = self._asked_at(client)
-        busy = session is not None and not session.is_idle()
         server = session.server if session is not None else None
+        waits = session is not None and session.held is not None
+        busy = waits or (server is not None and server.status == tags.STATUS_BUSY)
         return ClientSnapshot(
             id=client.id,
             state=self._state(client),
@@ -174,6 +177,7 @@ class Observer:
         client = self._lobby.clients.get(session.id) if session is not None else None
         local = server.connection.local() if server.connection.made else ("", 0)
         swept = pool.sessions.get(session) if session is not None else None
+        requested = swept.query_started if swept is not None else server.released_at
         return ServerSnapshot(
             id=server.id,
             state=states.SERVER_STATES[server.state],
@@ -183,8 +187,8 @@ class Observer:
             port=server.address[1],
             local_addr=local[0],
             local_port=local[1],
-            connect_time=moment.wall(server.connected_at),
-            request_time=moment.wall(swept.query_started if swept is not None else server.released_at),
+            connect_time=moment.wall(server.connected_at or moment.now),
+            request_time=moment.wall(requested or moment.now),
             close_needed=int(server.close_needed is not None),
             ptr=_ptr(server),
             link=_ptr(client) if client is not None else "",
@@ -317,6 +321,7 @@ class Observer:
             login_failures=dict(self._lobby.login_failures),
             reloads=dict(self.reloads),
             cancel_requests=self._lobby.cancel_requests,
+            unclean={proof.value: count for proof, count in self._manager.unclean().items()},
         )
 
     def build(self) -> BuildInfo:

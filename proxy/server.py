@@ -164,7 +164,8 @@ class Server:
         if self.status != tags.STATUS_BUSY:
             # Of a query that goes on without its client, a cancel under way still means this very query.
             self.generation += 1
-        self.connection.receiver = self._from_idle
+        if not self.closing:
+            self.connection.receiver = self._from_idle
 
     def unclean(self) -> Unclean | None:
         """Which proof is missing that the server may go to somebody else; None if all hold."""

@@ -16,7 +16,7 @@ from protocol import sqlstate, tags
 from protocol.errors import ProtocolError, UnexpectedMessage
 from protocol.framer import FRONTEND_LOOK, FRONTEND_LOOK_COPY, FRONTEND_LOOK_IDLE, Framer
 from protocol.outstanding import COMPLETES, DATA_EARLY, MAX_OUTSTANDING
-from proxy.errors import Canceled, PoolerError, error_response
+from proxy.errors import Canceled, PoolerError, as_fatal, error_response
 from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, strip, without
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
 from proxy.reasons import ClientClosed, Unclean
@@ -281,7 +281,7 @@ class Session:
         """The SET that gives the server our parameters is done; `error` is PostgreSQL's refusal of it."""
         if error is not None:
             self.client.finish(
-                PoolerError("invalid server parameter", raw=error), ClientClosed.SERVER_REFUSED
+                PoolerError("invalid server parameter", raw=as_fatal(error)), ClientClosed.SERVER_REFUSED
             )
             return
         server.applied = self.applied

@@ -318,6 +318,8 @@ class ReasonCounts:
     reloads: Mapping[str, int] = field(default_factory=dict)
     """By result: ok, failed."""
     cancel_requests: int = 0
+    unclean: Mapping[str, int] = field(default_factory=dict)
+    """Servers that could not go back to their pool, by the proof that was missing."""
 
 
 @dataclass(frozen=True, slots=True)

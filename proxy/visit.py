@@ -8,7 +8,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from protocol.errors import ProtocolError
-from proxy.errors import PoolerError, ServerLost, ServerRefused
+from proxy.errors import PoolerError, ServerLost, ServerRefused, as_fatal
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, setting
 from proxy.reasons import ClientClosed, ServerClosed
 
@@ -127,8 +127,3 @@ class Visit:
 def _answer(server: "Server", error: bytes | None, now: int) -> None:
     if server.session is not None:
         server.session.aligned(server, error, now)
-
-
-def as_fatal(error: bytes) -> bytes:
-    """PostgreSQL's ErrorResponse with its severity raised to FATAL, for it ends a login."""
-    return error.replace(b"SERROR\0", b"SFATAL\0", 1).replace(b"VERROR\0", b"VFATAL\0", 1)

@@ -35,7 +35,7 @@ from proxy.observer import Observer
 from proxy.pool.database import Database
 from proxy.pool.janitor import PERIOD, Janitor
 from proxy.pool.manager import PoolManager
-from proxy.reasons import ClientClosed
+from proxy.reasons import ClientClosed, ServerClosed
 from proxy.resolver import Resolver
 from proxy.statsline import stats_line
 from proxy.version import version_text
@@ -163,7 +163,7 @@ class Worker:
         farewell = ShuttingDown("pooler is shutting down") if waited else None
         for client in list(self.lobby.clients.values()):
             client.finish(farewell, ClientClosed.SHUTDOWN)
-        self.manager.kill_servers(None)
+        self.manager.kill_servers(None, ServerClosed.SHUTDOWN)
         try:
             async with asyncio.timeout(_FAREWELL):
                 await self.changes.until(lambda: not self.manager.servers_left(None))
@@ -235,11 +235,11 @@ class Worker:
 
     def disable(self, database: str) -> None:
         """Let nobody log in."""
-        self._database(database).disabled = True
+        self.manager.disable(database, True)
 
     def enable(self, database: str) -> None:
         """Let clients log in again."""
-        self._database(database).disabled = False
+        self.manager.disable(database, False)
 
     def reconnect(self, database: str | None) -> None:
         """Close each server when it is free."""

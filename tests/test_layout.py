@@ -8,7 +8,8 @@ PACKAGES = ("protocol", "config", "proxy")
 WITHOUT_TESTS: dict[str, str] = {
     "proxy/reasons.py": "enums; their texts are checked where they are shown",
     "proxy/pool/interfaces.py": "typing protocols, erased at run time",
-    "proxy/pool/states.py": "enums",
+    "proxy/pool/states.py": "constants",
+    "proxy/pool/units.py": "one constant",
 }
 
 

@@ -168,6 +168,9 @@ class PoolerCollector(Collector):
         reasons, state, build = self._snapshots.reasons(), self._snapshots.state(), self._snapshots.build()
         yield _counter("client_disconnects", "Clients gone, by reason", "reason", reasons.client_disconnects)
         yield _counter("server_disconnects", "Servers gone, by reason", "reason", reasons.server_disconnects)
+        yield _counter(
+            "unclean_servers", "Servers not proven clean, by missing proof", "proof", reasons.unclean
+        )
         yield _counter("auth_failures", "Logins refused, by method", "method", reasons.login_failures)
         yield _counter("config_reloads", "Reloads, by result", "result", reasons.reloads)
         errors = CounterMetricFamily(

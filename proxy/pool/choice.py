@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from config.types import PoolMode
 from proxy.pool import states
+from proxy.pool.units import SECOND
 
 if TYPE_CHECKING:
     from proxy.pool.interfaces import PooledServer, PooledSession
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 # Looking up a member of an enum takes longer than all else that is done with it on the hot path.
 _SESSION: Final = PoolMode.SESSION
 
-_SECOND: Final = 1_000_000_000
 # How many idle servers a checkout looks at for one whose parameters fit already.
 _LOOK_AT: Final = 8
 
@@ -31,7 +31,7 @@ def choose(pool: "Pool", session: "PooledSession", now: int) -> "PooledServer | 
     common = pool.common
     first = next(iter(idle) if common.server_round_robin else reversed(idle))
     if first.values is session.values and first.applied is session.applied:
-        if now - first.released_at <= common.server_check_delay * _SECOND:
+        if now - first.released_at <= common.server_check_delay * SECOND:
             return first
         return _fresh(pool, first, now)
     for server in islice(idle if common.server_round_robin else reversed(idle), _LOOK_AT):
@@ -52,13 +52,13 @@ def _choose_suitable(pool: "Pool", session: "PooledSession", now: int) -> "Poole
 def _fresh(pool: "Pool", server: "PooledServer", now: int) -> "PooledServer | None":
     """The server, unless it must be tested before it is lent (server_check_delay, server_check_query)."""
     common = pool.common
-    if not common.server_check_query or now - server.released_at <= common.server_check_delay * _SECOND:
+    if not common.server_check_query or now - server.released_at <= common.server_check_delay * SECOND:
         return server
-    test(pool, server, now)
+    probe(pool, server, now)
     return None
 
 
-def test(pool: "Pool", server: "PooledServer", now: int) -> None:
+def probe(pool: "Pool", server: "PooledServer", now: int) -> None:
     """Have a server prove that it still answers; then the pool hears `tested`, or the server closes."""
     pool.move(server, states.TESTED)
     server.check(pool.common.server_check_query, now)

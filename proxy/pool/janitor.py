@@ -12,7 +12,8 @@ from proxy.errors import ServerLost, TimedOut
 from proxy.pool import states
 from proxy.pool.interfaces import PooledServer, PooledSession
 from proxy.pool.manager import PoolManager
-from proxy.pool.pool import SECOND, Pool
+from proxy.pool.pool import Pool
+from proxy.pool.units import SECOND
 from proxy.reasons import ClientClosed, ServerClosed
 
 logger = logging.getLogger("howdah")

@@ -1,5 +1,6 @@
 """All pools, databases and users, the limits over them, and what a reload does to them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -12,12 +13,13 @@ from proxy.pool import states
 from proxy.pool.backoff import Random
 from proxy.pool.database import Database, User
 from proxy.pool.hosts import DEFAULT_UNIX_SOCKET_DIR, Hosts
-from proxy.pool.interfaces import Dialler, PooledServer, PoolKey, SweptSession
+from proxy.pool.interfaces import Dialler, PooledServer, PoolKey
 from proxy.pool.ledger import Ledger, Limits
 from proxy.pool.parameters import Tracked
-from proxy.pool.pool import SECOND, Pool
+from proxy.pool.pool import Pool
 from proxy.pool.stats import Stats
-from proxy.reasons import ServerClosed
+from proxy.pool.units import SECOND
+from proxy.reasons import ServerClosed, Unclean
 
 RETIRED_MOST: Final = 1_000
 ALL_AUTOMATIC: Final = "*"
@@ -43,6 +45,7 @@ class PoolManager:
         self.console_stats = Stats()
         self._dialler = dialler
         self._retired: dict[str, Stats] = {}
+        self._retired_unclean: Counter[Unclean] = Counter()
         self._load_databases()
 
     # Finding.
@@ -107,6 +110,10 @@ class PoolManager:
         for stats in (*self._retired.values(), self.console_stats):
             stats.end_period()
 
+    def unclean(self) -> Counter[Unclean]:
+        """Servers of all pools that could not be taken back, by the proof that was missing."""
+        return sum((pool.unclean for pool in self.pools.values()), Counter(self._retired_unclean))
+
     # Clients coming and going.
 
     def admit(self, database: Database, user: User) -> None:
@@ -158,12 +165,12 @@ class PoolManager:
         for pool in self.pools_of(name):
             self.close_servers(pool, ServerClosed.RECONNECT)
 
-    def kill_servers(self, name: str | None) -> None:
+    def kill_servers(self, name: str | None, reason: ServerClosed = ServerClosed.KILLED) -> None:
         """Close every server, used or not."""
         for pool in self.pools_of(name):
             for state in range(states.CLOSING):
                 for server in list(pool.servers[state]):
-                    server.close(ServerClosed.KILLED)
+                    server.close(reason)
 
     def close_servers(self, pool: Pool, reason: ServerClosed) -> None:
         """Close the idle servers of a pool now and the others when they are released."""
@@ -184,10 +191,6 @@ class PoolManager:
     def servers_left(self, name: str | None) -> int:
         """How many servers are not closed (PAUSE waits for none)."""
         return sum(pool.open for pool in self.pools_of(name))
-
-    def sessions(self, name: str | None) -> list[SweptSession]:
-        """Every logged-in session of a database, or of all."""
-        return [session for pool in self.pools_of(name) for session in pool.sessions.values()]
 
     def sweep_databases(self, now: int) -> None:
         """Forget databases that were made by `*` and not used for autodb_idle_timeout, and removed ones
@@ -283,6 +286,7 @@ class PoolManager:
             # Clients make up names of automatic databases: beyond a limit their counts go together.
             name = database.name if len(self._retired) < RETIRED_MOST else ALL_AUTOMATIC
             self._retired.setdefault(name, Stats()).add(pool.stats)
+            self._retired_unclean += pool.unclean
             del self.pools[pool.key]
         return True
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from config.types import PoolMode
 from proxy.pool import states
 from proxy.pool.parameters import NOTHING_APPLIED, Applied
+from proxy.pool.units import SECOND
 
 if TYPE_CHECKING:
     from proxy.pool.pool import Pool
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 # Looking up a member of an enum takes longer than all else that is done with it on the hot path.
 _SESSION: Final = PoolMode.SESSION
 
-_SECOND: Final = 1_000_000_000
 # Logins at a time once the pool has reached its server; before that, and after a failure, one.
 _LOGINS_AT_ONCE: Final = 3
 
@@ -62,4 +62,4 @@ def may_use_reserve(pool: "Pool", now: int) -> bool:
     if not pool.waiting or not pool.settings.reserve_pool_size:
         return False
     waited = now - next(iter(pool.waiting)).waiting_since
-    return 0 < pool.settings.reserve_pool_timeout * _SECOND <= waited
+    return 0 < pool.settings.reserve_pool_timeout * SECOND <= waited

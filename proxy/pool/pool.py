@@ -18,13 +18,14 @@ from config.settings import Settings
 from config.types import PoolMode
 from proxy.errors import LoginRetry, PoolerError
 from proxy.pool import states
-from proxy.pool.choice import choose, test
+from proxy.pool.choice import choose, probe
 from proxy.pool.database import Database, User
 from proxy.pool.hosts import Hosts
 from proxy.pool.interfaces import Dialler, Leases, Lent, PooledServer, PooledSession, PoolKey, SweptSession
 from proxy.pool.need import full, may_use_reserve, wanted_by, wants_server
 from proxy.pool.parameters import Accepted, Tracked
 from proxy.pool.stats import Stats
+from proxy.pool.units import SECOND
 from proxy.reasons import ClientClosed, ServerClosed, Unclean
 
 # Looking up a member of an enum takes longer than all else that is done with it on the hot path.
@@ -33,7 +34,6 @@ _TRANSACTION: Final = PoolMode.TRANSACTION
 
 logger = logging.getLogger("howdah")
 
-SECOND: Final = 1_000_000_000
 # A server is handed from one pool to another at a shared limit only after it served this long (ns): a login
 # costs milliseconds, and two busy pools would otherwise trade connections at every transaction.
 _LEASE_QUANTUM: Final = SECOND // 10
@@ -110,14 +110,10 @@ class Pool:
         self._serving = False
 
     def __repr__(self) -> str:
-        counts = ", ".join(
-            f"{len(servers)} {word}"
-            for word, servers in zip(states.SERVER_STATES, self.servers, strict=True)
-            if servers
-        )
-        mode = self.mode.value
-        name = f"{self.key.database}/{self.key.user}"
-        return f"<Pool {name} {mode}: {counts or 'no servers'}, {len(self.waiting)} waiting>"
+        named = zip(states.SERVER_STATES, self.servers, strict=True)
+        counts = ", ".join(f"{len(servers)} {word}" for word, servers in named if servers) or "no servers"
+        name = f"{self.key.database}/{self.key.user} {self.mode.value}"
+        return f"<Pool {name}: {counts}, {len(self.waiting)} waiting>"
 
     @property
     def forced_user(self) -> bool:
@@ -325,7 +321,7 @@ class Pool:
             if not self.leases.take(self.key, reserve=reserve, since=since):
                 self._make_room()
                 return
-            if reserve and self.open >= self.settings.pool_size:
+            if reserve and 0 < self.settings.pool_size <= self.open:
                 logger.warning("taking connection from reserve_pool: %r", self)
             self.hosts.started(host)
             server = self.dialler.dial(self, host, boot)
@@ -345,7 +341,7 @@ class Pool:
     def _test_used(self, now: int) -> None:
         used = self.servers[states.USED]
         while used and len(self.waiting) > len(self.servers[states.LOGIN]) + len(self.servers[states.TESTED]):
-            test(self, next(reversed(used)), now)
+            probe(self, next(reversed(used)), now)
 
     def _wake(self, at: int, now: int) -> None:
         """Have `demand` called when a host may be tried again."""

@@ -124,6 +124,7 @@ class FakeSnapshots:
             {"scram-sha-256": 5},
             {"ok": 4, "failed": 1},
             9,
+            {"replies owed": 4},
         )
     )
     lag: float | None = 0.002

@@ -81,12 +81,14 @@ def test_failed_logins_are_counted_by_method() -> None:
     assert room.login_failures == {"scram-sha-256": 1}
 
 
-def test_only_those_who_said_who_they_are_are_logged_as_they_leave(caplog: pytest.LogCaptureFixture) -> None:
+def test_only_those_who_said_anything_are_logged_as_they_leave(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "howdah")
     room = lobby()
     room.leave(guest(room), ClientClosed.CLIENT_LOST, "client unexpected eof")
     assert not caplog.records
-    room.leave(guest(room, "app"), ClientClosed.CLIENT_LOST, "client unexpected\neof")
+    client = guest(room, "app")
+    client.connection.heard = True
+    room.leave(client, ClientClosed.CLIENT_LOST, "client unexpected\neof")
     (record,) = caplog.records
     assert "closing because: client unexpected" in record.getMessage()
     assert "\n" not in record.getMessage()

@@ -4,7 +4,7 @@ import pytest
 
 from protocol import tags
 from proxy.pool.janitor import Janitor
-from proxy.pool.pool import SECOND
+from proxy.pool.units import SECOND
 from proxy.reasons import ClientClosed
 from tests.support import messages as m
 from tests.support.playbook import Playbook, from_frontend
@@ -90,7 +90,7 @@ def test_a_refused_set_ends_that_client_only() -> None:
     book.client("Q a")
     book.client("Q b", by="b")
     book.server("E 22023 invalid value", "Z I")
-    book.to_client("E 22023 invalid value")
+    book.error_to_client("22023", "invalid value")
     assert book.stage().ends == [ClientClosed.SERVER_REFUSED]
     book.to_server(SET, "Q b")
     book.server(*OK)

@@ -2,10 +2,10 @@ import asyncio
 
 import pytest
 
-from proxy.errors import PoolerError, ServerLost
+from proxy.errors import PoolerError, ServerLost, as_fatal
 from proxy.pool import states
 from proxy.reasons import ServerClosed
-from proxy.visit import Visit, as_fatal
+from proxy.visit import Visit
 from proxy.wishes import Wishes
 from tests.support import messages as m
 from tests.support.playbook import Playbook

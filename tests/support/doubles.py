@@ -49,7 +49,6 @@ class FakeServer:
     cancels: int = 0
     listening: bool = False
     used: bool = False
-    used: bool = True
     status: int = tags.STATUS_IDLE
     closed_because: ServerClosed | None = None
     aborted: bool = False
@@ -114,7 +113,9 @@ class FakeServer:
             self.pool.release(self, self.clock(), None)
 
     def finish(self) -> None:
-        """PostgreSQL closes."""
+        """PostgreSQL closes, or a login is given up."""
+        if not self.connected_at:
+            self.pool.hosts.backoff(self.host).abandoned()
         session, self.session = self.session, None
         self.closed_because = self.closed_because or ServerClosed.SERVER_CLOSED
         self.pool.gone(self, self.clock())

@@ -22,7 +22,8 @@ from proxy.pool import states
 from proxy.pool.interfaces import Host
 from proxy.pool.manager import PoolManager
 from proxy.pool.parameters import NOTHING_APPLIED, Applied
-from proxy.pool.pool import SECOND, Pool
+from proxy.pool.pool import Pool
+from proxy.pool.units import SECOND
 from proxy.reasons import ClientClosed, ServerClosed
 from proxy.server import Server
 from proxy.session import Session

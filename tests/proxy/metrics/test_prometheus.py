@@ -76,6 +76,7 @@ EXPECTED: dict[str, set[str]] = {
     "howdah_client_disconnects_total": {"reason"},
     "howdah_server_disconnects_total": {"reason"},
     "howdah_auth_failures_total": {"method"},
+    "howdah_unclean_servers_total": {"proof"},
     "howdah_config_reloads_total": {"result"},
     "howdah_errors_total": {"database", "class"},
     "howdah_cancel_requests_total": set(),
@@ -245,6 +246,7 @@ def test_reasons_are_counted_under_our_own_names() -> None:
     assert value("howdah_auth_failures_total", method="scram-sha-256") == 5
     assert value("howdah_config_reloads_total", result="failed") == 1
     assert value("howdah_cancel_requests_total") == 9
+    assert value("howdah_unclean_servers_total", proof="replies owed") == 4
     assert value("howdah_client_logins_total", database="app") == 12_000_000
 
 

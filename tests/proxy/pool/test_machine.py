@@ -261,7 +261,7 @@ class Pools(RuleBasedStateMachine):
                 if session.server is not None:
                     session.gives_back()
                     self.everything_is_where_it_belongs()
-        assert not [session for session in self.sessions if session.waits]
+        assert not [session for session in self.sessions if session.waits], list(world.manager.pools.values())
 
         world.manager.pause(None)
         settle(world)
@@ -269,11 +269,11 @@ class Pools(RuleBasedStateMachine):
         world.check()
 
 
-Pools.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
+Pools.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestPools = Pools.TestCase
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     limits=LIMITS,
     crowd=st.lists(st.tuples(st.sampled_from(ROUTES), st.sampled_from(KINDS)), min_size=2, max_size=12),
@@ -290,7 +290,7 @@ def test_nobody_starves_although_everybody_asks_again_at_once(
     served = dict.fromkeys(sessions, 0)
     for session in sessions:
         session.asks()
-    rounds = int(len(sessions) / step)
+    rounds = int(100 * len(sessions) * max(1, 0.01 / step))
     while rounds and not all(count > 2 for count in served.values()):
         rounds -= 1
         janitor.sweep(world.clock.advance(step))

@@ -65,9 +65,6 @@ def test_pools_can_be_had_by_database_or_all() -> None:
     one, two, three = world.pool("app", "alice"), world.pool("app", "bob"), world.pool("other", "alice")
     assert list(world.manager.pools_of("app")) == [one, two]
     assert list(world.manager.pools_of(None)) == [one, two, three]
-    sessions = [world.session(pool) for pool in (one, three, one)]
-    assert world.manager.sessions("app") == [sessions[0], sessions[2]]
-    assert len(world.manager.sessions(None)) == 3
 
 
 def test_a_forced_user_s_pool_with_a_minimum_is_there_before_the_first_client() -> None:

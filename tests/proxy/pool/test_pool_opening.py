@@ -70,6 +70,16 @@ def test_the_reserve_is_used_after_its_timeout_and_said_so(caplog: pytest.LogCap
     ]
 
 
+def test_a_pool_without_a_limit_has_no_reserve_to_speak_of(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(default_pool_size=0, reserve_pool_size=1, reserve_pool_timeout=5)
+    world.pool().refused_until = world.clock() + 10 * SECOND
+    waiting(world, 1)
+    with caplog.at_level(logging.WARNING, "howdah"):
+        world.pool().demand(world.clock.advance(10))
+    assert world.pool().open == 1
+    assert not caplog.records
+
+
 def test_a_pool_below_its_minimum_opens_servers_when_one_goes() -> None:
     world = World(min_pool_size=2)
     world.session()
