@@ -269,7 +269,7 @@ class Pools(RuleBasedStateMachine):
         world.check()
 
 
-Pools.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+Pools.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestPools = Pools.TestCase
 
 
