@@ -188,11 +188,10 @@ class Client:
         """A cancel request with its key came; ready when it has been dealt with."""
         if self.console is not None:
             self.console.cancel()
-        session = self.session
-        if session is None:
+        if self.session is None:
             return None
-        session.cancel(self.lobby.clock())
-        return session.server.cancel_done() if session.server is not None else None
+        self.session.cancel(self.lobby.clock())
+        return self.session.server.cancel_done() if self.session.server is not None else None
 
     # Logging in.
 
@@ -202,9 +201,8 @@ class Client:
             async with asyncio.timeout(timeout or None):
                 await self._log_in()
         except TimeoutError:
-            down = self._visited is not None
-            text = "client_login_timeout (server down)" if down else "client_login_timeout"
-            self.finish(TimedOut(text), ClientClosed.TIMEOUT)
+            down = " (server down)" if self._visited is not None else ""
+            self.finish(TimedOut(f"client_login_timeout{down}"), ClientClosed.TIMEOUT)
         except ConnectionLost:
             pass
         except LoginFailed as error:
@@ -241,8 +239,7 @@ class Client:
         self.prefix = prefix("C", self.id, to_wire(wishes.database), to_wire(wishes.user), self.address)
         if self.version != packet.version or wishes.extensions:
             self.connection.write(NegotiateProtocolVersion(self.version, list(wishes.extensions)).encode())
-        console = wishes.database in ADMIN_DATABASES
-        if not console:
+        if not (console := wishes.database in ADMIN_DATABASES):
             self._check_room()
         result = await self._authenticate(wishes, collector, console)
         if self.lobby.settings.log_connections:
@@ -253,7 +250,7 @@ class Client:
             await self._open_session(wishes, result, collector)
 
     async def _forward_cancel(self, request: CancelRequest) -> None:
-        """Pass a cancel request on; whatever comes of it, all that the client sees is the connection's end."""
+        """Pass a cancel request on; whatever comes of it, the client sees the connection's end and no more."""
         self.is_cancel = True
         self.lobby.set_apart(self)
         self.lobby.cancel_requests += 1

@@ -3,6 +3,7 @@
 PgBouncer's rules and texts. Nothing here is believed before the client has logged in.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,6 +19,10 @@ from proxy.pool.parameters import Applied, Tracked
 LONGEST_USER: Final = 127
 LONGEST_DATABASE: Final = 63
 """PgBouncer's limits on names, in bytes."""
+
+# Names that RESET can say as set_config does: PostgreSQL cuts each part of a quoted name at 63 bytes, and reads
+# other characters in the client's encoding. What cannot be reset must not be set on a server that others get.
+_NAME: Final = re.compile(rb"[a-z_][a-z0-9_$]{0,62}(\.[a-z_][a-z0-9_$]{0,62})*")
 
 _SAME_CONNECTION: Final = frozenset((b"user", b"database", b"options", b"replication"))
 _NO_REPLICATION: Final = frozenset((b"false", b"off", b"no", b"0", b""))
@@ -100,8 +105,11 @@ class _Sorter:
             self.tracked[key] = value
         elif from_wire(key) in self._ignored:
             return
-        elif self._apply:
+        elif self._apply and _NAME.fullmatch(key):
             self.applied[key] = value
+        elif self._apply:
+            text = name.decode("utf-8", "backslashreplace")
+            raise BadStartup(f'invalid configuration parameter name "{text}"', sqlstate.INVALID_NAME)
         else:
             text = name.decode("utf-8", "backslashreplace")
             raise BadStartup(refusal + text, sqlstate.UNDEFINED_OBJECT)

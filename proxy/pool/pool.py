@@ -248,8 +248,7 @@ class Pool:
 
     def opened(self, server: PooledServer, now: int) -> None:
         """A server has logged in and may be used."""
-        self.refused_until = 0
-        self.refusal = None
+        self.hold_off(0)
         self.unused(server, now)
 
     def unused(self, server: PooledServer, now: int) -> None:
@@ -257,9 +256,9 @@ class Pool:
         server.released_at = now
         if server.close_needed is not None or self.database.paused:
             self._idle(server, now)
-            return
-        self.move(server, states.IDLE)
-        self.serve(now)
+        else:
+            self.move(server, states.IDLE)
+            self.serve(now)
 
     def gone(self, server: PooledServer, now: int) -> None:
         """PostgreSQL has closed, or was given up: the slot is free."""
