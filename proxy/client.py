@@ -250,7 +250,7 @@ class Client:
             await self._open_session(wishes, result, collector)
 
     async def _forward_cancel(self, request: CancelRequest) -> None:
-        """Pass a cancel request on; whatever comes of it, the client sees the connection's end and no more."""
+        """Pass a cancel request on; whatever comes of it, the client sees the end and no more."""
         self.is_cancel = True
         self.lobby.set_apart(self)
         self.lobby.cancel_requests += 1
@@ -337,9 +337,8 @@ class Client:
         self.session = session
         pool.sessions[session] = session
         pool.stats.client_login_count += 1
-        for name, value in zip(tracked.names, values, strict=True):
-            if value is not None:
-                greeting[name] = value
+        current = zip(tracked.names, values, strict=True)
+        greeting |= {name: value for name, value in current if value is not None}
         self._welcome(result, greeting)
         self.connection.receiver = session.from_client
         self.connection.resume_reading()

@@ -20,8 +20,9 @@ LONGEST_USER: Final = 127
 LONGEST_DATABASE: Final = 63
 """PgBouncer's limits on names, in bytes."""
 
-# Names that RESET can say as set_config does: PostgreSQL cuts each part of a quoted name at 63 bytes, and reads
-# other characters in the client's encoding. What cannot be reset must not be set on a server that others get.
+# Names that RESET can say as set_config does: PostgreSQL cuts each part of a quoted name at 63 bytes, and
+# reads other characters in the client's encoding. What cannot be reset must not be set on a server that
+# others get.
 _NAME: Final = re.compile(rb"[a-z_][a-z0-9_$]{0,62}(\.[a-z_][a-z0-9_$]{0,62})*")
 
 _SAME_CONNECTION: Final = frozenset((b"user", b"database", b"options", b"replication"))

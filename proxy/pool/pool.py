@@ -40,9 +40,8 @@ _LEASE_QUANTUM: Final = SECOND // 10
 
 
 class Pool:
-    """Times are nanoseconds of one monotonic clock. `settings` (what holds for this pool) and `common` (what
-    holds for all) are replaced as a whole by a reload. `open` counts the servers in all states, those that
-    are closing too."""
+    """Times are nanoseconds. A reload replaces `settings` (what holds for this pool) and `common` (what holds
+    for all) as a whole. `open` counts the servers in all states, those that are closing too."""
 
     __slots__ = (
         "_serving",
@@ -184,9 +183,7 @@ class Pool:
             self.leases.withdraw(self.key)
 
     def _hand_over(self, server: PooledServer, now: int) -> None:
-        """Give an active server from one session to the next: what `serve` does where nothing is to
-        choose.
-        """
+        """Give an active server to the next session: what `serve` does where nothing is to choose."""
         self._serving = True
         try:
             while self.waiting:
@@ -279,8 +276,7 @@ class Pool:
     # Failures to open.
 
     def refuse_logins(self, error: PoolerError, until: int) -> None:
-        """PostgreSQL refused a login on principle: nobody asks again before `until`, and who waits is told
-        why.
+        """PostgreSQL refused a login on principle: nobody asks again before `until`, who waits is told why.
 
         Clients are kept while other servers of the pool can still serve them.
         """
@@ -328,9 +324,7 @@ class Pool:
             self.open += 1
 
     def _make_room(self) -> None:
-        """In session mode an idle server started for somebody else gives way to one started for this
-        session.
-        """
+        """In session mode an idle server started for somebody else gives way to one for this session."""
         if self.mode is not _SESSION or not self.waiting:
             return
         coming = len(self.servers[states.LOGIN]) + len(self.servers[states.CLOSING])
@@ -385,9 +379,7 @@ class Pool:
         return None
 
     def _should_yield(self, claimed: int, server: PooledServer, now: int) -> bool:
-        """Whether a client of another pool, waiting since `claimed` for a slot of a shared limit, goes
-        first.
-        """
+        """Whether a client of another pool, waiting since `claimed` for a shared slot, goes first."""
         if not self.waiting:
             return True
         own = next(iter(self.waiting)).waiting_since

@@ -134,12 +134,13 @@ def test_with_apply_unknown_parameters_are_kept_in_their_order() -> None:
     assert wishes.applied == ((b"statement_timeout", b"5s"), (b"app.tenant", b"7"), (b"search_path", b"x"))
 
 
-def test_with_apply_equal_wishes_are_one_object() -> None:
+def test_nothing_is_remembered_of_wishes_before_the_login() -> None:
     tracked = Tracked()
     settings = Settings(unknown_startup_parameters=UnknownParameters.APPLY)
     packets = [Startup(VERSION, {b"user": b"u", b"geqo": b"off"}) for _ in range(2)]
     one, two = (read_wishes(packet, settings, tracked).applied for packet in packets)
-    assert one is two
+    assert one == two
+    assert tracked.intern_applied(one) is one
 
 
 def test_with_apply_ignored_parameters_are_dropped_all_the_same() -> None:
