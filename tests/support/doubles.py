@@ -9,6 +9,7 @@ from protocol.errors import ProtocolError
 from proxy.errors import PoolerError
 from proxy.pool import states
 from proxy.pool.interfaces import Host, PooledServer, PooledSession
+from proxy.pool.janitor import Janitor
 from proxy.pool.manager import PoolManager
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values
 from proxy.pool.pool import Pool
@@ -329,6 +330,12 @@ def make_settings(**settings: object) -> Settings:
         **settings,
     }
     return Settings.model_validate(values)
+
+
+def sweep_after(world: World, seconds: float) -> None:
+    """Let time pass, then let the janitor do what is due."""
+    world.clock.advance(seconds)
+    Janitor(world.manager, world.clock()).sweep(world.clock())
 
 
 def check_pool(pool: Pool) -> None:

@@ -1,0 +1,23 @@
+"""Short ways to push requests on an account of what is owed, and to have them answered."""
+
+from protocol.outstanding import Outstanding
+
+
+def owed(*requests: str | int) -> Outstanding:
+    outstanding = Outstanding()
+    for request in requests:
+        outstanding.push(ord(request) if isinstance(request, str) else request)
+    return outstanding
+
+
+def queue_of(outstanding: Outstanding) -> str:
+    return "".join(chr(entry) for entry in outstanding.queue)
+
+
+def replied(outstanding: Outstanding, tags_: str) -> Outstanding:
+    for tag in tags_:
+        if tag == "E":
+            outstanding.error()
+        else:
+            outstanding.reply(ord(tag))
+    return outstanding
