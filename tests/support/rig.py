@@ -9,6 +9,7 @@ Law: whatever the parts log as an internal error, or the loop has to report, fai
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -111,6 +112,12 @@ class Peer:
     def close(self) -> None:
         self._writer.close()
 
+    async def gone(self) -> None:
+        """Close, and wait until nothing of the connection is left in the loop."""
+        self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
+
     def reset(self) -> None:
         """Break the connection."""
         self._writer.transport.abort()
@@ -159,7 +166,7 @@ class Rig:
         assert self._listener is not None
         self._listener.close()
         for peer in self._peers:
-            peer.close()
+            await peer.gone()
         for client in list(worker.lobby.clients.values()):
             client.finish(None, ClientClosed.SHUTDOWN)
         worker.manager.pause(None)
