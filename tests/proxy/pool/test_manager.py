@@ -3,7 +3,7 @@ import pytest
 from proxy.errors import DatabaseDisabled, TooManyClients, UnknownDatabase
 from proxy.pool import states
 from proxy.pool.interfaces import PoolKey
-from proxy.reasons import ServerClosed
+from proxy.reasons import ServerClosed, Unclean
 from tests.support.doubles import World
 
 # Databases, users, pools.
@@ -52,6 +52,13 @@ def test_a_forced_user_has_one_pool_for_everybody() -> None:
     assert pool.key == PoolKey("app", "owner")
     assert pool.user is world.manager.user("owner")
     assert pool.forced_user
+
+
+@pytest.mark.parametrize(("directory", "expected"), [("/run/postgresql", "/run/postgresql"), ("", "/tmp")])
+def test_without_a_host_servers_are_reached_by_the_unix_socket(directory: str, expected: str) -> None:
+    world = World(databases={"app": {}}, unix_socket_dir=directory)
+    world.session().asks()
+    assert [server.host.name for server in world.dialler.dialled] == [expected]
 
 
 def test_a_user_is_one_object() -> None:
@@ -156,6 +163,42 @@ def test_averages_forget_pools_that_are_gone() -> None:
     world.pool().stats.xact_count = 2
     world.manager.end_period()
     assert sum(world.manager.stats_of("app").last_period()) == 2
+
+
+def test_servers_that_were_not_clean_are_counted_over_all_pools_also_those_that_are_gone() -> None:
+    world = World(databases={"*": {}}, autodb_idle_timeout=1)
+    for name, missing in (("a", Unclean.BUSY), ("b", Unclean.BUSY), ("b", Unclean.OWED)):
+        session = world.session(world.pool(name))
+        session.asks()
+        world.open_all()
+        session.gives_back(missing)
+        del session.pool.sessions[session]
+    world.finish_all()
+    expected = {Unclean.BUSY: 2, Unclean.OWED: 1}
+    assert world.manager.unclean() == expected
+
+    world.clock.advance(1)
+    world.manager.sweep_databases(world.clock())
+    assert world.manager.pools == {}
+    assert world.manager.unclean() == expected
+
+
+def test_names_of_users_are_kept_only_while_somebody_needs_them() -> None:
+    world = World(
+        databases={"*": {}}, autodb_idle_timeout=1, users={"listed": {}}, credentials={"known": "x"}
+    )
+    manager = world.manager
+    for name in ("stranger", "listed", "known"):
+        manager.user(name)
+    session = world.logs_in("app", "client")
+    world.pool("app", "pooled")
+    manager.sweep_databases(world.clock())
+    assert set(manager.users) == {"listed", "known", "client", "pooled"}
+
+    world.logs_out(session)
+    world.clock.advance(1)
+    manager.sweep_databases(world.clock())
+    assert set(manager.users) == {"listed", "known"}
 
 
 # Orders.
