@@ -9,6 +9,7 @@ import gc
 import itertools
 import logging
 import random
+import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -44,6 +45,10 @@ logger = logging.getLogger("howdah")
 
 # Time for PostgreSQL to take leave of the last connections before the process ends (s).
 _FAREWELL: Final = 1.0
+# Descriptors that are no connections: listeners, the log, the loop's own (a count), and time between warnings
+# (ns).
+_SPARE_DESCRIPTORS: Final = 16
+_WARN_EVERY: Final = 60_000_000_000
 _ORDERS: Final[dict[signal.Signals, Order]] = {
     signal.SIGHUP: Reload(),
     signal.SIGUSR1: Pause(),
@@ -96,6 +101,7 @@ class Worker:
         self._orders: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._shutdown: ShutdownMode | None = None
+        self._warn_again_at = 0
 
     # Running.
 
@@ -148,9 +154,21 @@ class Worker:
                 process.notify_status(line)
             if self._shutdown is ShutdownMode.WAIT_FOR_SERVERS:
                 self._refuse_waiting()
+            self._watch_descriptors()
         except Exception:
             logger.exception("maintenance failed")
         self._sweep_later(max(due, loop.time() - PERIOD))
+
+    def _watch_descriptors(self) -> None:
+        """Say, once a minute at the most, that newcomers are about to be left standing: accept fails
+        silently.
+        """
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        used = len(self.lobby.clients) + self.manager.servers_left(None)
+        now = self.clock()
+        if limit > 0 and used + _SPARE_DESCRIPTORS >= limit and now >= self._warn_again_at:
+            self._warn_again_at = now + _WARN_EVERY
+            logger.warning("running out of file descriptors: %d connections, limit %d", used, limit)
 
     async def _stop(self) -> None:
         self.lobby.shutting_down = True

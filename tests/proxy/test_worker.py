@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 import threading
@@ -326,3 +327,15 @@ async def test_a_service_manager_is_told_of_start_reload_and_end(
 
 def list_dir(path: Path, prefix: str) -> list[str]:
     return [entry.name for entry in path.iterdir() if entry.name.startswith(prefix)]
+
+
+async def test_it_says_once_that_descriptors_run_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Running(tmp_path) as running:
+        await running.client()
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (17, 17))
+        await eventually(lambda: "running out of file descriptors: 1 connections, limit 17" in caplog.text)
+        swept = running.worker.observer.lag
+        await eventually(lambda: running.worker.observer.lag != swept)
+        assert caplog.text.count("running out of file descriptors") == 1
