@@ -380,6 +380,8 @@ class Pool:
 
     def _should_yield(self, claimed: int, server: PooledServer, now: int) -> bool:
         """Whether a client of another pool, waiting since `claimed` for a shared slot, goes first."""
+        if self.servers[states.CLOSING]:
+            return False  # Its slot is as good, and one claim must not close all that is released.
         if not self.waiting:
             return True
         own = next(iter(self.waiting)).waiting_since

@@ -151,3 +151,24 @@ def test_a_pool_that_cannot_use_a_slot_any_more_claims_none(way: str) -> None:
     assert server is not None
     assert server.state == states.IDLE, "nobody has to give way"
     world.check()
+
+
+def test_for_one_slot_that_is_claimed_one_server_closes_and_not_all_that_are_released() -> None:
+    world = World(databases={"a": {}, "b": {}}, max_user_connections=3)
+    holders = [world.session(world.pool("a")) for _ in range(3)]
+    for holder in holders:
+        holder.asks()
+        world.open_all()
+    other = world.session(world.pool("b"))
+    other.asks()
+
+    for holder in holders:
+        holder.gives_back()
+
+    pool = world.pool("a")
+    assert [len(pool.servers[state]) for state in (states.CLOSING, states.IDLE)] == [1, 2]
+    world.finish_all()
+    world.open_all()
+    assert other.server is not None
+    assert len(pool.servers[states.IDLE]) == 2
+    world.check()
