@@ -8,7 +8,6 @@ Laws of this file:
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
@@ -146,13 +145,22 @@ class Connection(asyncio.Protocol):
             self._reading = True
             self.transport.resume_reading()
 
-    def end(self) -> None:
-        """Send what is unsent, then end of file; what the other side still sends is received."""
-        if self.closed or self.transport.is_closing() or not self.transport.can_write_eof():
-            return
-        # The other side may have reset the connection, which the loop is about to tell us.
-        with contextlib.suppress(OSError):
+    def end(self) -> bool:
+        """Send what is unsent, then end of file; what the other side still sends is received.
+
+        False if the connection is gone already, or going, so that no news of its end need be waited for.
+        """
+        if not self.made or self.closed or self.transport.is_closing() or not self.transport.can_write_eof():
+            return False
+        try:
             self.transport.write_eof()
+        except OSError:
+            # The other side has reset the connection, which the loop is about to tell us.
+            return True
+        except RuntimeError:
+            # A connect that was cancelled at its very end: the loop has closed the handle and tells nobody.
+            return False
+        return True
 
     def abort(self) -> None:
         """Close at once, whatever is unsent; nothing to do for a connection that is gone or never was."""

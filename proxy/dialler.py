@@ -286,14 +286,13 @@ class Dialler:
         connection = server.connection
         try:
             async with asyncio.timeout(server.pool.common.server_close_timeout or None):
-                if connection.made:
-                    connection.end()
+                if connection.end():
                     await connection.until_lost()
         except TimeoutError:
             logger.warning("%sserver_close_timeout: giving up waiting for the server to close", server.prefix)
         finally:
-            connection.abort()
             self._free(server)
+            connection.abort()
 
 
 def _describe(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from proxy.errors import Killed, PoolerError, ServerLost
 from proxy.log import prefix
 from proxy.pool import states
 from proxy.pool.interfaces import Host
-from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values
+from proxy.pool.parameters import CHANGED, NOTHING_APPLIED, Applied, Values
 from proxy.reasons import ServerClosed, Unclean
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Server:
             self.applied = NOTHING_APPLIED
         elif self.applied and command.startswith((b"SET", b"RESET", b"DISCARD")):
             # One of them may have been changed: whoever comes next sets them all anew.
-            self.applied = tuple((name, b"") for name, _ in self.applied)
+            self.applied = tuple((name, CHANGED) for name, _ in self.applied)
 
     def become_idle(self) -> None:
         """The login is over: what comes now comes unasked."""
@@ -239,7 +239,7 @@ class Server:
         # again.
         self.listening = False
         if self.pool.common.server_reset_query.upper().startswith("DISCARD ALL"):
-            self.applied = tuple((name, b"") for name, _ in self.applied)
+            self.applied = tuple((name, CHANGED) for name, _ in self.applied)
         self.pool.tested(self, now)
 
     def _aligned(self, error: bytes | None, now: int) -> None:

@@ -160,6 +160,8 @@ class Session:
         outstanding = server.outstanding
         if not outstanding.queue:
             self.query_started = now
+            if server.status == tags.STATUS_IDLE:
+                self.xact_started = now
         queue = outstanding.queue
         plain = not (outstanding.skipping or outstanding.copying or outstanding.early or self._dropping)
         left = False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from protocol.errors import ProtocolError
 from proxy.errors import PoolerError, ServerLost, ServerRefused, as_fatal
-from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, setting
+from proxy.pool.parameters import CHANGED, NOTHING_APPLIED, Applied, Values, setting
 from proxy.reasons import ClientClosed, ServerClosed
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Visit:
 
     async def _check(self, server: "Server", wanted: list[tuple[bytes, bytes]]) -> None:
         pool = self.pool
-        untracked = tuple((name, b"") for name, _ in wanted if pool.tracked.index(name) < 0)
+        untracked = tuple((name, CHANGED) for name, _ in wanted if pool.tracked.index(name) < 0)
         if self._lost is not None:
             raise self._lost
         self._answered = asyncio.get_running_loop().create_future()

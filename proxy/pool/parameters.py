@@ -16,6 +16,9 @@ Applied = tuple[tuple[bytes, bytes], ...]
 
 NOTHING_APPLIED: Final[Applied] = ()
 
+CHANGED: Final = b"\0"
+"""In the place of a value somebody may have changed: equal to none that a client can ask for."""
+
 TRACKED: Final = (
     "client_encoding",
     "DateStyle",

@@ -6,7 +6,7 @@ import pytest
 
 from protocol import tags
 from proxy.pool import states
-from proxy.pool.parameters import NOTHING_APPLIED
+from proxy.pool.parameters import CHANGED, NOTHING_APPLIED
 from proxy.reasons import ServerClosed, Unclean
 from tests.support import messages as m
 from tests.support.playbook import Playbook, fatal
@@ -47,9 +47,9 @@ def test_a_report_is_shared_by_server_and_session_where_they_agree() -> None:
     [
         (b"LISTEN\0", True, ((b"a", b"1"),)),
         (b"DISCARD ALL\0", False, NOTHING_APPLIED),
-        (b"DISCARD PLANS\0", True, ((b"a", b""),)),
-        (b"SET\0", True, ((b"a", b""),)),
-        (b"RESET\0", True, ((b"a", b""),)),
+        (b"DISCARD PLANS\0", True, ((b"a", CHANGED),)),
+        (b"SET\0", True, ((b"a", CHANGED),)),
+        (b"RESET\0", True, ((b"a", CHANGED),)),
         (b"SELECT 1\0", True, ((b"a", b"1"),)),
         (b"UNLISTEN\0", True, ((b"a", b"1"),)),
     ],

@@ -4,6 +4,7 @@ import pytest
 
 from proxy.errors import PoolerError, ServerLost, as_fatal
 from proxy.pool import states
+from proxy.pool.parameters import CHANGED
 from proxy.reasons import ServerClosed
 from proxy.visit import Visit
 from proxy.wishes import Wishes
@@ -45,7 +46,7 @@ async def test_the_wishes_are_checked_and_the_servers_spelling_is_remembered() -
     assert book.state() == "idle"
     assert book.pool.accepted.form(b"timezone", b"asia/tokyo") == b"Asia/Tokyo"
     assert book.pool.accepted.form(b"search_path", b"x") == b"x"
-    assert book.server_at().applied == ((b"search_path", b""),)
+    assert book.server_at().applied == ((b"search_path", CHANGED),)
 
 
 async def test_what_is_known_already_is_not_asked_again() -> None:
