@@ -162,3 +162,18 @@ def test_settings_names_everything_asked_for() -> None:
 def test_a_server_of_its_own_is_told_all_but_the_application_name() -> None:
     wishes = Wishes("u", "d", {b"application_name": b"psql", b"timezone": b"UTC"}, ((b"geqo", b"off"),))
     assert wishes.boot() == ((b"timezone", b"UTC"), (b"geqo", b"off"))
+
+
+@pytest.mark.parametrize("name", [b"app.tenant", b"_x", b"a$1", b"a" * 63, b"App.Tenant"])
+def test_with_apply_names_that_reset_can_say_are_taken(name: bytes) -> None:
+    wishes = read({name: b"7"}, unknown_startup_parameters=UnknownParameters.APPLY)
+    assert wishes.applied == ((name.lower(), b"7"),)
+
+
+@pytest.mark.parametrize(
+    "name", [b"1a", b"a b", b'a"b', b"a.", b".a", b"a" * 64, b"gr\xc3\xbcn", b"a;b", b"a'b"]
+)
+def test_with_apply_other_names_are_refused(name: bytes) -> None:
+    error = refusal({name: b"7"}, unknown_startup_parameters=UnknownParameters.APPLY)
+    assert error.sqlstate == "42602"
+    assert error.message.startswith("invalid configuration parameter name ")
