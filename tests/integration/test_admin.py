@@ -1,7 +1,7 @@
 """The console: what SHOW says, who may do what, and what it makes of bad input.
 
 Columns, tags and texts are PgBouncer's, in its order on the wire. The numbers
-in brackets are those of the project's list of bad input.
+in brackets are those of tests/bad_input.md.
 """
 
 from collections.abc import Iterator

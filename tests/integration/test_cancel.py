@@ -1,6 +1,6 @@
 """A CancelRequest ends exactly the query it was meant for, never that of the server's next owner.
 
-The numbers in brackets are those of the project's list of bad input.
+The numbers in brackets are those of tests/bad_input.md.
 """
 
 import contextlib

@@ -2,7 +2,7 @@
 
 The law PostgreSQL sets: in copy-in a Sync is ignored; after an error everything
 up to the end of the copy is thrown away; what comes too late is nobody else's
-business. The numbers in brackets are those of the project's list of bad input.
+business. The numbers in brackets are those of tests/bad_input.md.
 """
 
 import contextlib
@@ -194,6 +194,23 @@ def test_a_sync_between_copy_data_never_mixes_replies(pooler: Pooler, start: Sta
             for number in range(5):
                 assert rival.value(f"select 'rival {number}'") == f"rival {number}"
             assert m.rows(until_row_or_end(client)) in ([], [["mine"]])
+
+
+@DATABASES
+@STARTS
+@pytest.mark.parametrize("end", [m.copy_done(), m.copy_fail("no")], ids=["done", "fail"])
+@pytest.mark.parametrize("data", [b"", m.copy_data(b"x\n")], ids=["no data", "bad row"])
+def test_a_sync_behind_the_end_of_a_copy_is_answered_though_all_was_sent_at_once(
+    pooler: Pooler, server: Server, database: str, start: Start, end: bytes, data: bytes
+) -> None:
+    def heard(target: Target, name: str) -> list[m.Message]:
+        with target.raw(name) as client:
+            client.send(start(COPY_IN), data, end, m.sync(), m.query("select 'after'"))
+            return until_row_or_end(client)
+
+    through = heard(pooler, database)
+    server.sql("truncate copied")
+    assert m.tags(through) == m.tags(heard(server, server.database))
 
 
 def until_row_or_end(client: Raw) -> list[m.Message]:

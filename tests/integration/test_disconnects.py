@@ -2,7 +2,7 @@
 
 A server comes back provably clean or not at all; what the vanished client had
 not finished has not happened; a client whose server dies is told so once. The
-numbers in brackets are those of the project's list of bad input.
+numbers in brackets are those of tests/bad_input.md.
 """
 
 import threading

@@ -1,7 +1,7 @@
 """Every limit on the number of clients and servers, at its exact value.
 
 Times are chosen short; what is allowed beside them covers a busy machine. The
-numbers in brackets are those of the project's list of bad input.
+numbers in brackets are those of tests/bad_input.md.
 """
 
 import time

@@ -2,7 +2,7 @@
 
 A wrong password, an unknown user and a broken exchange look alike from outside;
 a database is named as unknown only to somebody who has proved who he is. The
-numbers in brackets are those of the project's list of bad input.
+numbers in brackets are those of tests/bad_input.md.
 """
 
 import base64

@@ -1,6 +1,6 @@
 """Many requests in flight at once: each gets its own reply, in order, before the server is let go.
 
-The numbers in brackets are those of the project's list of bad input.
+The numbers in brackets are those of tests/bad_input.md.
 """
 
 import itertools

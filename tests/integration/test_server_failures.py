@@ -2,7 +2,7 @@
 
 Clients wait where that helps, and hear the truth where it does not.
 
-The numbers in brackets are those of the project's list of bad input.
+The numbers in brackets are those of tests/bad_input.md.
 """
 
 import itertools

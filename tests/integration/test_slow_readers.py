@@ -1,6 +1,6 @@
 """Clients that read slowly or not at all: they cost little memory, and nobody else notices.
 
-The numbers in brackets are those of the project's list of bad input.
+The numbers in brackets are those of tests/bad_input.md.
 """
 
 import threading

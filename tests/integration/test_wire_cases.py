@@ -2,7 +2,7 @@
 
 Before the first valid startup packet the pooler hangs up without a word; after
 it the client gets one FATAL with SQLSTATE 08P01. The numbers in brackets are
-those of the project's list of bad input.
+those of tests/bad_input.md.
 """
 
 import os
