@@ -58,7 +58,7 @@ class Backoff:
     def failed(self, now: int, error: str) -> None:
         """The host did not answer, or is not ready to; `error` is kept for whoever asks why."""
         self.error = error
-        if self._wait and now < self.retry_at:
+        if self._wait and now < self.retry_at and not self.probing:
             # One of several attempts that were under way when the first of them failed: no probe has failed
             # yet.
             return

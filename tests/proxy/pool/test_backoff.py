@@ -107,3 +107,11 @@ def test_an_abandoned_probe_may_be_repeated_at_once() -> None:
 
     assert backoff.failing
     assert backoff.may_try(FIRST)
+
+
+def test_a_probe_that_began_a_moment_early_counts_when_it_fails() -> None:
+    backoff = failing()
+    backoff.started()
+    backoff.failed(backoff.retry_at - 1, "refused")
+    assert not backoff.probing
+    assert backoff.may_try(backoff.retry_at)
