@@ -1,7 +1,7 @@
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import framer as module
@@ -70,6 +70,7 @@ def spans(messages: list[Message]) -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("name", LOOKS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_cutting_of_a_valid_stream_gives_the_same_messages_and_bytes(
     name: str, data: st.DataObject
@@ -93,6 +94,7 @@ def test_any_cutting_of_a_valid_stream_gives_the_same_messages_and_bytes(
     assert seen.reported == [span for span in spans(messages) if look[span[0]] != RUN]
 
 
+@settings(deadline=None)
 @given(messages=messages_for(FRONTEND), cuts=CUTS)
 def test_the_lead_is_what_is_left_of_a_message_begun_earlier(
     messages: list[Message], cuts: list[int]
@@ -105,6 +107,7 @@ def test_the_lead_is_what_is_left_of_a_message_begun_earlier(
         assert any(begin < start and stop <= end for _, begin, end in spans(messages))
 
 
+@settings(deadline=None)
 @given(messages=messages_for(FRONTEND), cuts=CUTS, looks=st.lists(st.sampled_from(CLIENT_LOOKS)))
 def test_a_look_table_may_be_switched_between_any_two_chunks(
     messages: list[Message], cuts: list[int], looks: list[tuple[int, ...]]
@@ -123,6 +126,7 @@ def test_a_look_table_may_be_switched_between_any_two_chunks(
 
 
 @pytest.mark.parametrize("name", LOOKS)
+@settings(deadline=None)
 @given(stream=st.binary(max_size=200), cuts=CUTS)
 def test_nonsense_gives_nothing_but_a_protocol_error(name: str, stream: bytes, cuts: list[int]) -> None:
     look, caps = LOOKS[name]
@@ -289,6 +293,33 @@ def test_a_tag_that_may_not_come_is_refused_before_its_length_is_there() -> None
     framer.feed(wire.message(tags.SYNC, b""))
     with pytest.raises(UnexpectedMessage, match="message type 126"):
         framer.feed(b"~")
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (b"S\0\0\0\x03", MalformedMessage),
+        (b"D\x7f\xff\xff\xff", MessageTooLarge),
+        (b"~\0\0\0\x04rest", UnexpectedMessage),
+        (b"~", UnexpectedMessage),
+    ],
+)
+def test_what_precedes_a_fault_is_looked_at_first(bad: bytes, error: type[ProtocolError]) -> None:
+    framer = Framer(FRONTEND_LOOK, FRONTEND)
+    query = wire.message(tags.QUERY, b"select 1\0")
+
+    assert framer.feed(query + bad) == [(tags.QUERY, 0, len(query))]
+    assert framer.buffer[: framer.end] == query
+    assert isinstance(framer.fault, error)
+    for more in (b"", query):
+        with pytest.raises(error):
+            framer.feed(more)
+
+
+def test_a_fault_behind_nothing_to_look_at_is_raised_at_once() -> None:
+    framer = Framer(FRONTEND_LOOK_COPY, FRONTEND)
+    with pytest.raises(UnexpectedMessage):
+        framer.feed(wire.message(tags.COPY_DATA, b"1\n") * 9 + b"~")
 
 
 def test_a_setting_lowers_the_caps_of_large_messages_only() -> None:

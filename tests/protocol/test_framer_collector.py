@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protocol import tags
@@ -11,6 +11,7 @@ FRONTEND = frontend_caps()
 
 
 @pytest.mark.parametrize("caps", [FRONTEND, BACKEND])
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_collector_gives_the_same_messages_however_a_stream_is_cut(
     caps: tuple[int, ...], data: st.DataObject
@@ -26,6 +27,7 @@ def test_a_collector_gives_the_same_messages_however_a_stream_is_cut(
     assert collector.size == 0
 
 
+@settings(deadline=None)
 @given(messages=messages_for(FRONTEND), taken=st.integers(0, 20), extra=st.binary(max_size=4))
 @example(messages=[], taken=0, extra=b"")
 def test_what_a_collector_has_not_cut_can_be_taken_as_it_came(

@@ -135,7 +135,7 @@ class Relay:
             note(f"{step.__name__}: {self.account!r} client got {self.client_got}")
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(requests=conversations(syncs=False), steps=st.data())
 def test_the_account_matches_what_postgresql_sends_and_ends_empty(
     requests: list[Request], steps: st.DataObject
@@ -149,7 +149,7 @@ def test_the_account_matches_what_postgresql_sends_and_ends_empty(
     assert relay.account.skipping == (relay.backend.mode == "skipping") is False
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(requests=conversations(syncs=True), steps=st.data())
 def test_with_syncs_inside_of_copy_it_matches_or_says_that_it_cannot_know(
     requests: list[Request], steps: st.DataObject
@@ -163,7 +163,7 @@ def test_with_syncs_inside_of_copy_it_matches_or_says_that_it_cannot_know(
         assert not relay.account.settled or not relay.account.queue
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(requests=conversations(syncs=True))
 def test_a_client_that_waits_for_every_reply_is_always_accounted_for(requests: list[Request]) -> None:
     """Syncs in COPY are pushed while the server is in COPY; only errors in COPY may leave a doubt then."""
@@ -189,7 +189,7 @@ def rewritten(draw: st.DrawFn) -> list[Request]:
     return [*group, draw(SYNC)]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(groups=st.lists(rewritten(), max_size=4), steps=st.data())
 def test_with_fakes_and_skips_a_client_sees_what_postgresql_itself_would_have_sent(
     groups: list[list[Request]], steps: st.DataObject

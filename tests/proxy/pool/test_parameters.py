@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.pool.parameters import (
@@ -70,11 +70,13 @@ VALUES = st.one_of(st.binary(max_size=30), st.text("a'\\\";\n$é\x80 -/*", max_s
 # Quoting.
 
 
+@settings(deadline=None)
 @given(value=VALUES)
 def test_any_value_comes_back_from_its_sql_literal(value: bytes) -> None:
     assert value_of(literal(value)) == value
 
 
+@settings(deadline=None)
 @given(value=VALUES)
 def test_a_literal_is_plain_ascii_without_backslashes(value: bytes) -> None:
     sql = literal(value)
@@ -137,6 +139,7 @@ APPLIED = st.dictionaries(
 ).map(lambda items: tuple(items.items()))
 
 
+@settings(deadline=None)
 @given(have=TRACKED_VALUES, want=TRACKED_VALUES, had=APPLIED, wanted=APPLIED)
 def test_an_aligned_server_has_what_the_session_wants_and_nothing_of_the_session_before(
     have: tuple[bytes | None, ...], want: tuple[bytes | None, ...], had: Applied, wanted: Applied
@@ -148,6 +151,7 @@ def test_an_aligned_server_has_what_the_session_wants_and_nothing_of_the_session
     assert after == {**before, **expected, **dict(wanted)}
 
 
+@settings(deadline=None)
 @given(values=TRACKED_VALUES, applied=APPLIED)
 def test_a_server_that_fits_needs_nothing(values: tuple[bytes | None, ...], applied: Applied) -> None:
     assert alignment(NAMES, values, values, applied, applied) == b""
@@ -262,6 +266,7 @@ def test_what_is_remembered_of_values_is_bounded_in_number_and_length() -> None:
     assert accepted.form(b"timezone", b"z" * 1025) is None
 
 
+@settings(deadline=None)
 @given(name=st.binary(max_size=100))
 def test_an_application_name_is_at_most_63_printable_characters(name: bytes) -> None:
     clean = clean_application_name(name)
