@@ -82,12 +82,15 @@ class Running:
         self._peers.append(Peer(*await asyncio.open_connection("127.0.0.1", self.port)))
         return self._peers[-1]
 
-    async def by_unix_socket(self, database: str) -> Peer:
-        path = self._directory / f".s.PGSQL.{self.port}"
-        peer = Peer(*await asyncio.open_unix_connection(str(path)))
-        self._peers.append(peer)
-        await peer.login(database=database)
+    async def by_unix_socket(self, database: str, user: str = "alice") -> Peer:
+        peer = await self.connect_by_unix_socket()
+        await peer.login(user, database)
         return peer
+
+    async def connect_by_unix_socket(self) -> Peer:
+        path = self._directory / f".s.PGSQL.{self.port}"
+        self._peers.append(Peer(*await asyncio.open_unix_connection(str(path))))
+        return self._peers[-1]
 
     async def code(self) -> int:
         async with asyncio.timeout(PATIENCE):
