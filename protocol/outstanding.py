@@ -25,10 +25,12 @@ _TAG: Final = 0xFF
 MAX_OUTSTANDING: Final = 10_000
 """Above this many requests the client is read no further until replies have come."""
 
-# Whether COPY data was sent before the server asked for it, and a Sync behind that.
+# Whether COPY data was sent before the server asked for it, and what first came behind that: a Sync, or its
+# end.
 NOTHING_EARLY: Final = 0
 DATA_EARLY: Final = 1
 SYNC_EARLY: Final = 2
+END_EARLY: Final = 3
 
 _FAKES: Final = {
     tags.PARSE: bytes((tags.PARSE_COMPLETE, 0, 0, 0, 4)),
@@ -73,12 +75,22 @@ class Outstanding:
 
     `skipping`: an extended message failed and its Sync has not been pushed, so PostgreSQL discards what it is
     sent. `copying`: the server takes COPY data. `settled`: False once it can no longer be told how many
-    ReadyForQuery are to come; such a server must not be used again. `blurred`: a Sync was sent among COPY
-    data; should that COPY fail, nobody can tell which replies are whose. `early` is for whoever sends COPY
-    data: set it to DATA_EARLY while `copying` does not hold yet.
+    ReadyForQuery are to come; such a server must not be used again. `blurred`: a Sync was sent behind
+    COPY data; should that COPY fail, nobody can tell which replies are whose. Whoever sends COPY data sets
+    `data_sent` while `copying` holds, and `early` to DATA_EARLY while it does not yet.
     """
 
-    __slots__ = ("_end_sent", "_ignored_syncs", "blurred", "copying", "early", "queue", "settled", "skipping")
+    __slots__ = (
+        "_end_sent",
+        "_ignored_syncs",
+        "blurred",
+        "copying",
+        "data_sent",
+        "early",
+        "queue",
+        "settled",
+        "skipping",
+    )
 
     def __init__(self) -> None:
         self.queue: deque[int] = deque()
@@ -86,6 +98,7 @@ class Outstanding:
         self.copying = False
         self.settled = True
         self.blurred = False
+        self.data_sent = False
         self.early = NOTHING_EARLY
         self._end_sent = False
         self._ignored_syncs = 0
@@ -105,11 +118,13 @@ class Outstanding:
         elif self.copying and not self._end_sent:
             if request == tags.SYNC:
                 self._ignored_syncs += 1
-                self.blurred = True
+                self.blurred = self.blurred or self.data_sent
                 return
             self._end_sent = request in _COPY_END
-        if self.early and request == tags.SYNC:
+        if self.early == DATA_EARLY and request == tags.SYNC:
             self.early = SYNC_EARLY
+        elif self.early == DATA_EARLY and request in _COPY_END:
+            self.early = END_EARLY
         self.queue.append(request)
 
     def reply(self, tag: int) -> int:
@@ -217,6 +232,7 @@ class Outstanding:
         """The server has entered copy-in: until CopyDone or CopyFail it reads Syncs and ignores them."""
         self.copying = True
         self.blurred = self.early == SYNC_EARLY
+        self.data_sent = self.early != NOTHING_EARLY
         self.early = NOTHING_EARLY
         self._ignored_syncs = 0
         queue = self.queue

@@ -15,7 +15,7 @@ from config.types import PoolMode
 from protocol import sqlstate, tags
 from protocol.errors import ProtocolError, UnexpectedMessage
 from protocol.framer import FRONTEND_LOOK, FRONTEND_LOOK_COPY, FRONTEND_LOOK_IDLE, Framer
-from protocol.outstanding import COMPLETES, DATA_EARLY, MAX_OUTSTANDING
+from protocol.outstanding import COMPLETES, DATA_EARLY, MAX_OUTSTANDING, NOTHING_EARLY
 from proxy.errors import Canceled, PoolerError, as_fatal, error_response
 from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, strip, without
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
@@ -168,12 +168,15 @@ class Session:
         drops: list[Edit] = []
         if not plain and self._dropping and lead:
             self._drop_lead(lead, drops)
+        data_from = _first_gap(lead, end, messages) if outstanding.copying else end
         for tag, start, stop in messages:
             if tag in ANSWERED:
                 # What `push` does when nothing is special, without the call.
                 if plain:
                     queue.append(tag)
                 else:
+                    if start > data_from:
+                        outstanding.data_sent = True
                     outstanding.push(tag)
             elif tag == tags.TERMINATE:
                 # What came before it is sent, so that what the server owes and what it was sent agree.
@@ -193,6 +196,8 @@ class Session:
             elif not outstanding.copying:
                 outstanding.early = outstanding.early or DATA_EARLY
                 plain = False
+        if data_from < end:
+            outstanding.data_sent = True
         if drops:
             parts = without(buffer, end, drops)
             if parts:
@@ -377,6 +382,8 @@ class Session:
         stats = self.pool.stats
         server.status = status
         server.errored = False
+        if not server.outstanding.queue:
+            server.outstanding.early = NOTHING_EARLY
         stats.query_count += 1
         stats.query_time += now - self.query_started
         self.query_started = now
@@ -574,3 +581,13 @@ class Session:
         self._stops &= ~why
         if not self._stops:
             self.connection.resume_reading()
+
+
+def _first_gap(lead: int, end: int, messages: Messages) -> int:
+    """Where the first bytes are that belong to no reported message: COPY data; `end` if there are none."""
+    pos = lead
+    for _, start, stop in messages:
+        if start > pos:
+            return pos
+        pos = stop
+    return min(pos, end)
