@@ -204,6 +204,8 @@ class Server:
     def check(self, query: str, now: int) -> None:
         """Run a query with no session; the pool hears of a good end, a bad one closes."""
         text = "" if query == EMPTY_QUERY else query
+        if self.listening and not text.upper().startswith(("DISCARD ALL", "UNLISTEN")):
+            text = f"{text};UNLISTEN *"
         self.ask(text.encode(), Server._checked, now)
 
     def align(self, query: bytes, session: "PooledSession", now: int) -> None:
@@ -235,8 +237,7 @@ class Server:
         if error is not None:
             self.close(ServerClosed.CHECK_FAILED)
             return
-        # The check may have been server_reset_query or UNLISTEN; if it was not, nothing is lost by asking
-        # again.
+        # Where LISTEN was seen, the query was one that undoes it.
         self.listening = False
         if self.pool.common.server_reset_query.upper().startswith("DISCARD ALL"):
             self.applied = tuple((name, CHANGED) for name, _ in self.applied)

@@ -19,7 +19,7 @@ from protocol.outstanding import COMPLETES, DATA_EARLY, MAX_OUTSTANDING, NOTHING
 from proxy.errors import Canceled, PoolerError, as_fatal, error_response
 from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, strip, without
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
-from proxy.reasons import ClientClosed, Unclean
+from proxy.reasons import ClientClosed, ServerClosed, Unclean
 
 if TYPE_CHECKING:
     from proxy.connection import Connection
@@ -286,6 +286,10 @@ class Session:
 
     def aligned(self, server: "Server", error: bytes | None, now: int) -> None:
         """The SET that gives the server our parameters is done; `error` is PostgreSQL's refusal of it."""
+        if error is not None and server.applied and b"C57014\0" in error:
+            # It ran under the statement_timeout of the client before: that costs the server, not this client.
+            server.close(ServerClosed.UNCLEAN)
+            return
         if error is not None:
             self.client.finish(
                 PoolerError("invalid server parameter", raw=as_fatal(error)), ClientClosed.SERVER_REFUSED
@@ -363,7 +367,8 @@ class Session:
             self.connection.write(buffer if end == len(buffer) else buffer[:end])
 
     def _on_error(self, server: "Server", buffer: bytes, start: int, stop: int) -> None:
-        server.errored = True
+        if server.is_fatal(buffer[start + 5 : start + 96]):
+            server.errored = True
         outstanding = server.outstanding
         if self.framer.look is FRONTEND_LOOK_COPY:
             self.framer.look = FRONTEND_LOOK
@@ -374,7 +379,7 @@ class Session:
                 if stop <= server.framer.end:
                     self.connection.write(buffer[:stop])
                 raise UnexpectedMessage("COPY failed among Syncs: the replies to come cannot be told apart")
-        elif not server.is_fatal(buffer[start + 5 : start + 96]):
+        elif not server.errored:
             raise UnexpectedMessage("server sent an error while nothing was owed")
 
     def _ready(self, server: "Server", status: int, now: int) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from protocol.errors import ProtocolError
 from proxy.errors import PoolerError, ServerLost, ServerRefused, as_fatal
-from proxy.pool.parameters import CHANGED, NOTHING_APPLIED, Applied, Values, setting
+from proxy.pool.parameters import CHANGED, NOTHING_APPLIED, Applied, Values, alignment, setting
 from proxy.reasons import ClientClosed, ServerClosed
 
 if TYPE_CHECKING:
@@ -54,17 +54,9 @@ class Visit:
 
     async def _check(self, server: "Server", wanted: list[tuple[bytes, bytes]]) -> None:
         pool = self.pool
+        await self._clear(server)
         untracked = tuple((name, CHANGED) for name, _ in wanted if pool.tracked.index(name) < 0)
-        if self._lost is not None:
-            raise self._lost
-        self._answered = asyncio.get_running_loop().create_future()
-        server.ask(b";".join(setting(name, value) for name, value in wanted), _answer, pool.dialler.clock())
-        try:
-            error = await self._answered
-        except asyncio.CancelledError:
-            # Which of the settings hold now will never be known.
-            server.close(ServerClosed.ABANDONED)
-            raise
+        error = await self._ask(server, b";".join(setting(name, value) for name, value in wanted))
         if error is not None:
             raise ServerRefused("invalid startup parameter", raw=as_fatal(error))
         server.applied = (*server.applied, *untracked)
@@ -72,6 +64,32 @@ class Visit:
             at = pool.tracked.index(name)
             reported = server.values[at] if at >= 0 else None
             pool.accepted.learn(name, value, value if reported is None else reported)
+
+    async def _ask(self, server: "Server", query: bytes) -> bytes | None:
+        """PostgreSQL's ErrorResponse to a query, None if there is none. Raises PoolerError if the server
+        goes.
+        """
+        if self._lost is not None:
+            raise self._lost
+        self._answered = asyncio.get_running_loop().create_future()
+        server.ask(query, _answer, self.pool.dialler.clock())
+        try:
+            return await self._answered
+        except asyncio.CancelledError:
+            # Which of the settings hold now will never be known.
+            server.close(ServerClosed.ABANDONED)
+            raise
+
+    async def _clear(self, server: "Server") -> None:
+        """Take away what the last client had set: it must not judge the wishes of this one."""
+        names = self.pool.tracked.names
+        query = alignment(names, server.values, server.values, server.applied, NOTHING_APPLIED)
+        if not query:
+            return
+        if await self._ask(server, query) is not None:
+            server.close(ServerClosed.UNCLEAN)
+            raise ServerLost
+        server.applied = NOTHING_APPLIED
 
     def _leave(self) -> None:
         self.pool.leave(self)

@@ -33,6 +33,8 @@ _INTERNED_MOST: Final = 10_000
 _KNOWN_MOST: Final = 1_000
 _KNOWN_LONGEST: Final = 1_024
 
+_IDENTITY: Final = frozenset((b"role", b"session_authorization"))
+
 # Parameters whose value is a plain scalar for SET: what SET would quote twice or split goes through
 # set_config.
 _SCALAR: Final = frozenset(name.lower().encode() for name in (*TRACKED, "IntervalStyle"))
@@ -159,7 +161,10 @@ def alignment(names: tuple[bytes, ...], have: Values, want: Values, had: Applied
     statements = []
     if had is not wanted and had != wanted:
         keep = {name for name, _ in wanted}
-        statements += [b"RESET " + identifier(name) for name, _ in had if name not in keep]
+        # Who one is decides what one may set: the role of the client before goes first, whatever comes next.
+        statements += [b"RESET " + name for name, _ in had if name in _IDENTITY]
+        gone = (name for name, _ in had if name not in keep and name not in _IDENTITY)
+        statements += [b"RESET " + identifier(name) for name in gone]
         statements += [setting(name, value) for name, value in wanted]
     if have is not want:
         for name, has, value in zip(names, have, want, strict=True):
