@@ -135,14 +135,14 @@ def test_a_loss_behind_an_ordinary_error_is_told(launch: Launch, fake: FakeServe
     def fail_and_vanish(conversation: Conversation) -> None:
         conversation.welcome()
         conversation.expect(b"P")
-        conversation.send(m.error_response("22012", "division by zero"))
         conversation.expect(b"H")
+        conversation.send(m.error_response("22012", "division by zero"))
         conversation.hang_up()
 
     fake.script = fail_and_vanish
     with before_fake(launch, fake).raw(FAKE) as client:
-        client.send(m.parse("", "select 1/0"))
-        client.send(m.flush())
+        # In one piece: a Flush that comes behind the error is not passed on.
+        client.send(m.parse("", "select 1/0"), m.flush())
         ordinary, loss = m.errors(client.until_closed())
         assert (ordinary["C"], loss["S"]) == ("22012", "FATAL")
 
