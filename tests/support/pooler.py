@@ -58,6 +58,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def run_to_the_end(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Runs `python -m proxy` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "proxy", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
 def ordinary_user() -> str | None:
     """Whom a process started by root is to become; None when we are not root."""
     if os.getuid() != 0:
@@ -160,6 +172,14 @@ class Pooler(Target):
                 time.sleep(0.02)
             else:
                 return
+
+    def listening(self) -> bool:
+        """Whether its TCP port takes connections."""
+        try:
+            socket.create_connection((self.host, self.port), 1).close()
+        except ConnectionError:
+            return False
+        return True
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
