@@ -30,7 +30,6 @@ LONG_FILES: dict[str, str] = {
     "proxy/server.py": "everything that may change what is known of one server connection",
     "tests/protocol/test_scram.py": "two lists of mutated messages",
     "tests/proxy/test_cli.py": "one command line",
-    "tests/integration/test_process.py": "one process, from start to end",
 }
 LONG_FUNCTIONS: dict[str, str] = {}
 
