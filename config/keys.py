@@ -118,7 +118,9 @@ class Keys(Section):
     max_user_connections: Count = live(0, "servers per user, over all databases; 0 is unlimited")
     max_user_client_connections: Count = live(0, "clients per user; 0 is unlimited")
     max_prepared_statements: Count = live(
-        200, "named statements kept prepared per server; 0 turns tracking off (no effect yet)"
+        200,
+        "named statements kept prepared per server in transaction and statement mode; 0 passes them through "
+        "untouched (new clients)",
     )
     server_round_robin: Flag = live(False, "lend the server that has been idle longest, not the last used")
     autodb_idle_timeout: Seconds = live(3600.0, "forget an unused database that `*` made")
@@ -193,6 +195,22 @@ class Keys(Section):
     )
     metrics_addr: Text = fixed("127.0.0.1", "address of /metrics, /livez and /readyz; empty for none")
     metrics_port: Port = fixed(9127, "port of /metrics, /livez and /readyz")
+    max_client_prepared_statements: Count = live(
+        5000, "prepared statements one client may have at a time; 0 is unlimited"
+    )
+    max_client_prepared_bytes: Count = live(
+        8 << 20,
+        "bytes of text, and 512 for each, that one client's prepared statements may take; 0 is unlimited",
+    )
+    max_shared_statements: Count = live(
+        50_000, "texts of prepared statements kept for all clients; 0 is unlimited"
+    )
+    max_shared_statement_bytes: Count = live(
+        64 << 20, "bytes of text, and 512 for each, that are kept of them; 0 is unlimited"
+    )
+    max_server_prepared_bytes: Count = live(
+        16 << 20, "bytes of text, and 512 for each, kept prepared per server; 0 is unlimited"
+    )
     server_close_timeout: Seconds = live(
         10.0, "how long to wait for a server to hang up before giving up on it"
     )

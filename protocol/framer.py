@@ -19,6 +19,10 @@ RUN: Final = -1
 """In a look table: forward messages with this tag without reporting them."""
 WHOLE: Final = 1 << 31
 """In a look table: report messages with this tag when all of their bytes are there."""
+NAMED: Final = 1 << 30
+"""In a look table: as WHOLE if the message begins with a name and is of at most NAMED_MOST bytes; any other
+as for BORROW_HEAD.
+"""
 
 # PostgreSQL's PQ_SMALL_MESSAGE_LIMIT and PQ_LARGE_MESSAGE_LIMIT (src/include/libpq/libpq.h).
 SMALL: Final = 10_000
@@ -29,6 +33,10 @@ EMPTY: Final = 4
 
 # Enough of an ErrorResponse for its severity and SQLSTATE, of a CommandComplete for the verb of its tag.
 ERROR_HEAD: Final = 96
+# Enough of an ErrorResponse for the names in its message as well; of a Bind for the names it begins with.
+NAMES_HEAD: Final = 2_048
+# A named Parse is kept whole, to be repeated on other servers; PostgreSQL's clients write far shorter ones.
+NAMED_MOST: Final = 16 << 20
 COMMAND_HEAD: Final = 16
 # A client is lent a server once its first message is whole or at least this much of it has come (bytes), so
 # that a client that sends half a short query holds nobody up.
@@ -119,19 +127,34 @@ FRONTEND_LOOK_COPY: Final = _table(
     0, {tags.TERMINATE: WHOLE, tags.FLUSH: WHOLE, tags.SYNC: WHOLE, tags.COPY_DATA: RUN}
 )
 """As FRONTEND_LOOK, while the server takes COPY data."""
-BACKEND_LOOK: Final = _table(
-    0,
-    {
-        tags.DATA_ROW: RUN,
-        tags.COPY_DATA: RUN,
-        tags.COPY_DONE: RUN,
-        tags.ERROR_RESPONSE: ERROR_HEAD,
-        tags.COMMAND_COMPLETE: COMMAND_HEAD,
-        tags.PARAMETER_STATUS: WHOLE,
-        tags.NOTIFICATION_RESPONSE: WHOLE,
-        tags.READY_FOR_QUERY: WHOLE,
-    },
+_NAMING: Final = {
+    tags.PARSE: NAMED,
+    tags.BIND: NAMES_HEAD,
+    tags.DESCRIBE: WHOLE,
+    tags.CLOSE: WHOLE,
+}
+FRONTEND_LOOK_NAMES: Final = tuple(_NAMING.get(tag, look) for tag, look in enumerate(FRONTEND_LOOK))
+"""As FRONTEND_LOOK, where names of prepared statements are replaced."""
+FRONTEND_LOOK_NAMES_COPY: Final = tuple(_NAMING.get(tag, look) for tag, look in enumerate(FRONTEND_LOOK_COPY))
+"""As FRONTEND_LOOK_COPY, where names of prepared statements are replaced."""
+FRONTEND_LOOK_NAMES_IDLE: Final = tuple(
+    look if tag == tags.BIND else _NAMING.get(tag, look) for tag, look in enumerate(FRONTEND_LOOK_IDLE)
 )
+"""As FRONTEND_LOOK_IDLE, where names of prepared statements are replaced."""
+
+_BACKEND_LOOKS: Final = {
+    tags.DATA_ROW: RUN,
+    tags.COPY_DATA: RUN,
+    tags.COPY_DONE: RUN,
+    tags.ERROR_RESPONSE: ERROR_HEAD,
+    tags.COMMAND_COMPLETE: COMMAND_HEAD,
+    tags.PARAMETER_STATUS: WHOLE,
+    tags.NOTIFICATION_RESPONSE: WHOLE,
+    tags.READY_FOR_QUERY: WHOLE,
+}
+BACKEND_LOOK: Final = _table(0, _BACKEND_LOOKS)
+BACKEND_LOOK_NAMES: Final = _table(0, _BACKEND_LOOKS | {tags.ERROR_RESPONSE: NAMES_HEAD})
+"""As BACKEND_LOOK, where names of prepared statements in errors are replaced."""
 
 
 def _run_over(data: bytes, pos: int, size: int, tag: int, cap: int) -> int:
@@ -247,8 +270,11 @@ class Framer:
                 pos = _run_over(data, pos, size, tag, caps[tag])
                 continue
             stop = pos + 1 + length
-            if stop > size and pos + HEADER + want > size:
-                break
+            if stop > size:
+                if want == NAMED and (length > NAMED_MOST or data[pos + HEADER : pos + HEADER + 1] == b"\0"):
+                    want = BORROW_HEAD
+                if pos + HEADER + want > size:
+                    break
             found.append((tag, pos, stop))
             pos = stop
         if pos >= size:

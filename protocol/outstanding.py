@@ -1,4 +1,4 @@
-"""Requests a server still owes a reply to, and whose reply that is: forward it, skip it, or make one up.
+"""Requests a server still owes a reply to, and notes about those whose reply is not simply passed on.
 
 Laws of this file:
 - Every message that PostgreSQL answers is pushed here before it is written, in the order in which it is
@@ -15,10 +15,8 @@ from typing import Final
 from protocol import tags
 from protocol.errors import UnexpectedMessage
 
-# An entry is the tag of the request; these bits say what becomes of its reply.
-FORWARD: Final = 0
-SKIP: Final = 0x100
-FAKE: Final = 0x200
+NOTED: Final = 0x100
+"""Added to the tag of a request about which there is a note: its reply is not simply passed on."""
 
 _TAG: Final = 0xFF
 
@@ -31,11 +29,6 @@ NOTHING_EARLY: Final = 0
 DATA_EARLY: Final = 1
 SYNC_EARLY: Final = 2
 END_EARLY: Final = 3
-
-_FAKES: Final = {
-    tags.PARSE: bytes((tags.PARSE_COMPLETE, 0, 0, 0, 4)),
-    tags.CLOSE: bytes((tags.CLOSE_COMPLETE, 0, 0, 0, 4)),
-}
 
 
 def _completes() -> tuple[int, ...]:
@@ -66,6 +59,7 @@ _WITHIN_QUERY: Final = frozenset(
         tags.COPY_OUT_RESPONSE,
     )
 )
+_OF_ROWS: Final = frozenset((tags.QUERY, tags.EXECUTE))
 _COPY_START: Final = frozenset((tags.COPY_IN_RESPONSE, tags.COPY_OUT_RESPONSE))
 _COPY_END: Final = frozenset((tags.COPY_DONE, tags.COPY_FAIL))
 
@@ -77,7 +71,8 @@ class Outstanding:
     sent. `copying`: the server takes COPY data. `settled`: False once it can no longer be told how many
     ReadyForQuery are to come; such a server must not be used again. `blurred`: a Sync was sent behind
     COPY data; should that COPY fail, nobody can tell which replies are whose. Whoever sends COPY data sets
-    `data_sent` while `copying` holds, and `early` to DATA_EARLY while it does not yet.
+    `data_sent` while `copying` holds, and `early` to DATA_EARLY while it does not yet. `notes` are those of
+    the NOTED entries of `queue`, in their order; what they are is the business of whoever made them.
     """
 
     __slots__ = (
@@ -87,6 +82,7 @@ class Outstanding:
         "copying",
         "data_sent",
         "early",
+        "notes",
         "queue",
         "settled",
         "skipping",
@@ -94,6 +90,7 @@ class Outstanding:
 
     def __init__(self) -> None:
         self.queue: deque[int] = deque()
+        self.notes: deque[object] = deque()
         self.skipping = False
         self.copying = False
         self.settled = True
@@ -104,13 +101,16 @@ class Outstanding:
         self._ignored_syncs = 0
 
     def __repr__(self) -> str:
-        owed = " ".join(("", "skip:", "fake:")[entry >> 8] + chr(entry & _TAG) for entry in self.queue)
+        owed = " ".join(chr(entry & _TAG) + "*" * (entry >> 8) for entry in self.queue)
         return f"<Outstanding [{owed}]{' copying' * self.copying}{' skipping' * self.skipping}>"
 
+    def note(self, request: int, note: object) -> None:
+        """Push a request about which there is something to remember until it is answered or thrown away."""
+        self.queue.append(request | NOTED)
+        self.notes.append(note)
+
     def push(self, request: int) -> None:
-        """Note a request about to be written: its tag, with SKIP or FAKE added where its reply is not the
-        client's.
-        """
+        """Take down a request about to be written, by its tag."""
         if self.skipping:
             if request & _TAG != tags.SYNC:
                 return
@@ -127,8 +127,8 @@ class Outstanding:
             self.early = END_EARLY
         self.queue.append(request)
 
-    def reply(self, tag: int) -> int:
-        """Account for a reply; return FORWARD or SKIP. Fakes in front of it must have been taken by `fakes`.
+    def reply(self, tag: int) -> object | None:
+        """Account for a reply; return the note of the request it belongs to, if there is one.
 
         Raises UnexpectedMessage for a reply that nobody is owed.
         """
@@ -142,62 +142,69 @@ class Outstanding:
                     self.copying = False
                 elif queue and tag == tags.READY_FOR_QUERY:
                     self.drop_copy_ends()
-                return head & SKIP
+                return self.notes.popleft() if head & NOTED else None
             if request == tags.QUERY:
                 if tag == tags.READY_FOR_QUERY:
                     queue.popleft()
                     self.copying = False
                     self.drop_copy_ends()
-                elif tag not in _WITHIN_QUERY:
+                    return self.notes.popleft() if head & NOTED else None
+                if tag not in _WITHIN_QUERY:
                     break
-                elif tag == tags.COPY_IN_RESPONSE:
+                if tag == tags.COPY_IN_RESPONSE:
                     self._begin_copy_in()
                 elif tag == tags.COMMAND_COMPLETE and self.copying:
                     self._end_copy_in()
-                return head & SKIP
+                return self.notes[0] if head & NOTED else None
             if request == tags.EXECUTE and tag in _COPY_START:
                 if tag == tags.COPY_IN_RESPONSE:
                     self._begin_copy_in()
-                return head & SKIP
+                return None
             if request == tags.FUNCTION_CALL and tag in (tags.FUNCTION_CALL_RESPONSE, tags.READY_FOR_QUERY):
                 if tag == tags.READY_FOR_QUERY:
                     queue.popleft()
                     self.drop_copy_ends()
-                return head & SKIP
+                return None
             if request == tags.DESCRIBE and tag == tags.PARAMETER_DESCRIPTION:
-                return head & SKIP
+                return self.notes[0] if head & NOTED else None
             if request not in _COPY_END:
                 break
             self.drop_copy_ends()
         raise UnexpectedMessage(f"server sent {chr(tag)!r} while {self!r} was owed")
 
-    def error(self) -> int:
-        """Account for an ErrorResponse; return FORWARD or SKIP. Raises UnexpectedMessage if nothing was
-        owed.
+    def rows(self) -> None:
+        """Account for rows or COPY data. Raises UnexpectedMessage where nothing is being executed."""
+        queue = self.queue
+        if not queue or queue[0] & _TAG not in _OF_ROWS:
+            raise UnexpectedMessage(f"server sent rows while {self!r} was owed")
+
+    def error(self) -> tuple[object | None, list[object]]:
+        """Account for an ErrorResponse: return the note of the request that failed, if there is one, and the
+        notes of all requests that will not be answered, that one included.
+
+        Raises UnexpectedMessage if nothing was owed.
         """
         queue = self.queue
         self.drop_copy_ends()
         if not queue:
             raise UnexpectedMessage("server sent an error while nothing was owed")
-        head = queue[0]
+        failed = self.notes[0] if queue[0] & NOTED else None
         if self.copying:
             self.copying = False
             # Whether it had read those Syncs, or will answer them now, cannot be known.
             self.settled = self.settled and not self._ignored_syncs
             self._ignored_syncs = 0
-        if head & _TAG not in (tags.QUERY, tags.FUNCTION_CALL, tags.SYNC):
+        unanswered = []
+        if queue[0] & _TAG not in (tags.QUERY, tags.FUNCTION_CALL, tags.SYNC):
             while queue and queue[0] & _TAG != tags.SYNC:
-                queue.popleft()
+                if queue.popleft() & NOTED:
+                    unanswered.append(self.notes.popleft())
             self.skipping = not queue
-        return head & SKIP
+        return failed, unanswered
 
-    def fakes(self) -> bytes:
-        """Take the made-up replies that are due now: those in front of the first real one."""
-        queue = self.queue
-        out = b""
-        while queue and queue[0] & FAKE:
-            out += _FAKES[queue.popleft() & _TAG]
-        return out
+    def discards(self) -> bool:
+        """Whether PostgreSQL does not act on what it is sent now: it waits for a Sync, or for COPY data."""
+        return self.skipping or (self.copying and not self._end_sent)
 
     def ends_in_ready(self) -> bool:
         """Whether everything owed ends with a ReadyForQuery, so that the server can be waited for."""

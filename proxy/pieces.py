@@ -10,8 +10,8 @@ from protocol import tags
 
 Messages = list[tuple[int, int, int]]
 Piece = tuple[bytes, int, int, Messages]
-Edit = tuple[int, int]
-"""Bytes of a buffer that are not forwarded: from, to."""
+Edit = tuple[int, int, bytes]
+"""Bytes of a buffer that are not forwarded: from, to, and what is sent in their place."""
 
 ANSWERED: Final = frozenset(
     (
@@ -56,7 +56,7 @@ def strip(piece: Piece, *, dropping: bool, skipping: bool, behind: bool, streami
     left: Messages = []
     gone = 0
     if lead and dropping:
-        drops.append((0, lead))
+        drops.append((0, lead, b""))
         dropping = streaming and lead == end
         gone = lead
         lead = 0
@@ -67,7 +67,7 @@ def strip(piece: Piece, *, dropping: bool, skipping: bool, behind: bool, streami
         if tag == tags.TERMINATE:
             return Stripped(False, piece, dropping, skipping, synced, True)
         if skipping or not (kept or tag in ANSWERED):
-            drops.append((start, stop))
+            drops.append((start, stop, b""))
             gone += stop - start
             dropping = stop > end
             if skipping and tag == tags.SYNC:
@@ -78,7 +78,7 @@ def strip(piece: Piece, *, dropping: bool, skipping: bool, behind: bool, streami
         left.append((tag, start - gone, stop - gone))
     if not drops:
         return Stripped(wanted, piece, dropping, skipping, synced, False)
-    rest = b"".join(without(buffer, end, drops))
+    rest = b"".join(edited(buffer, end, drops))
     return Stripped(wanted and bool(left), (rest, len(rest), lead, left), dropping, skipping, synced, False)
 
 
@@ -110,13 +110,21 @@ def _without_leads(pieces: list[Piece]) -> list[Piece]:
     return []
 
 
-def without(buffer: bytes, end: int, drops: list[Edit]) -> list[bytes]:
-    """The parts of `buffer[:end]` that are left; `drops` are in order."""
+def from_message(buffer: bytes, end: int, messages: Messages, start: int) -> Piece:
+    """What is left of a piece from the message that begins at `start`."""
+    left = [(tag, at - start, stop - start) for tag, at, stop in messages if at >= start]
+    return buffer[start:end], end - start, 0, left
+
+
+def edited(buffer: bytes, end: int, edits: list[Edit]) -> list[bytes]:
+    """The parts of `buffer[:end]` with edits made; these are in order."""
     parts = []
     pos = 0
-    for start, stop in drops:
+    for start, stop, instead in edits:
         if start > pos:
             parts.append(buffer[pos:start])
+        if instead:
+            parts.append(instead)
         pos = stop
     if pos < end:
         parts.append(buffer[pos:end])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from protocol import tags
 from protocol.errors import ProtocolError, UnexpectedMessage
-from protocol.framer import BACKEND, BACKEND_LOOK, Collector, Framer
+from protocol.framer import BACKEND, BACKEND_LOOK_NAMES, Collector, Framer
 from protocol.frontend import Query, Terminate
 from protocol.outstanding import NOTHING_EARLY, Outstanding
 from proxy.connection import Connection
@@ -23,6 +23,7 @@ from proxy.log import prefix
 from proxy.pool import states
 from proxy.pool.interfaces import Host
 from proxy.pool.parameters import CHANGED, NOTHING_APPLIED, Applied, Values
+from proxy.pool.statements import ServerStatements
 from proxy.reasons import ServerClosed, Unclean
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ logger = logging.getLogger("howdah")
 _TERMINATE: Final = Terminate().encode()
 EMPTY_QUERY: Final = "<empty>"
 """PgBouncer's spelling of the empty query in server_check_query."""
+# Command tags of what may change how a statement is parsed or what its rows look like.
+_ALTERING: Final = (b"CREATE", b"ALTER", b"DROP", b"IMPORT", b"DO\0")
 # A cancelled query's rest is thrown away up to this many bytes before the server is closed instead.
 DRAIN_MOST: Final = 1 << 20
 
@@ -54,6 +57,7 @@ class Server:
         "_errand",
         "_network",
         "address",
+        "altered",
         "applied",
         "boot",
         "cancels",
@@ -79,6 +83,7 @@ class Server:
         "secret",
         "session",
         "state",
+        "statements",
         "status",
         "used",
         "values",
@@ -94,8 +99,10 @@ class Server:
         self.state = states.LOGIN
         self.session: PooledSession | None = None
         self.connection = Connection(self)
-        self.framer = Framer(BACKEND_LOOK, BACKEND)
+        self.framer = Framer(BACKEND_LOOK_NAMES, BACKEND)
         self.outstanding = Outstanding()
+        self.statements = ServerStatements()
+        self.altered = False
         self.status: int = tags.STATUS_BUSY
         self.values: Values = pool.tracked.unknown
         self.applied: Applied = NOTHING_APPLIED
@@ -143,9 +150,20 @@ class Server:
         elif command.startswith(b"DISCARD ALL"):
             self.listening = False
             self.applied = NOTHING_APPLIED
+            self.statements.clear()
+        elif command.startswith(b"DEALLOCATE ALL"):
+            self.statements.clear()
+        elif command.startswith(_ALTERING):
+            self.pool.database.ddl += 1
+            self.altered = True
         elif self.applied and command.startswith((b"SET", b"RESET", b"DISCARD")):
             # One of them may have been changed: whoever comes next sets them all anew.
             self.applied = tuple((name, CHANGED) for name, _ in self.applied)
+
+    def altered_for_good(self) -> None:
+        """The transaction is over that changed a schema: others see it only from now on."""
+        self.altered = False
+        self.pool.database.ddl += 1
 
     def become_idle(self) -> None:
         """The login is over: what comes now comes unasked."""
@@ -161,6 +179,8 @@ class Server:
         self.session = None
         self._cancel_again = False
         self.outstanding.early = NOTHING_EARLY
+        if self.statements.pending:
+            self.statements.parted()
         if self.status != tags.STATUS_BUSY:
             # Of a query that goes on without its client, a cancel under way still means this very query.
             self.generation += 1
@@ -239,6 +259,8 @@ class Server:
             return
         # Where LISTEN was seen, the query was one that undoes it.
         self.listening = False
+        if len(self.statements) and self.pool.common.server_reset_query:
+            self.statements.retire_all()
         if self.pool.common.server_reset_query.upper().startswith("DISCARD ALL"):
             self.applied = tuple((name, CHANGED) for name, _ in self.applied)
         self.pool.tested(self, now)
@@ -267,7 +289,7 @@ class Server:
 
     def judge_trailing(self, data: bytes, now: int) -> None:
         """Bytes came behind the ReadyForQuery that ended its session's use of it."""
-        self.framer = Framer(BACKEND_LOOK, BACKEND)
+        self.framer = Framer(BACKEND_LOOK_NAMES, BACKEND)
         try:
             self._from_idle(data, now)
         except ProtocolError as error:
@@ -302,6 +324,8 @@ class Server:
                 if body not in (b"I", b"T", b"E"):
                     raise UnexpectedMessage("server sent an unknown transaction status")
                 self.status = body[0]
+                if self.altered and self.status == tags.STATUS_IDLE:
+                    self.altered_for_good()
             elif tag == tags.COMMAND_COMPLETE:
                 self.noted(body)
 

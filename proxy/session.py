@@ -14,11 +14,21 @@ from typing import TYPE_CHECKING, Final
 from config.types import PoolMode
 from protocol import sqlstate, tags
 from protocol.errors import ProtocolError, UnexpectedMessage
-from protocol.framer import FRONTEND_LOOK, FRONTEND_LOOK_COPY, FRONTEND_LOOK_IDLE, Framer
+from protocol.framer import (
+    FRONTEND_LOOK,
+    FRONTEND_LOOK_COPY,
+    FRONTEND_LOOK_IDLE,
+    FRONTEND_LOOK_NAMES,
+    FRONTEND_LOOK_NAMES_COPY,
+    FRONTEND_LOOK_NAMES_IDLE,
+    Framer,
+)
 from protocol.outstanding import COMPLETES, DATA_EARLY, MAX_OUTSTANDING, NOTHING_EARLY
 from proxy.errors import Canceled, PoolerError, as_fatal, error_response
-from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, strip, without
+from proxy.notes import Note
+from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, edited, from_message, strip
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
+from proxy.prepared import NAMING, REST_DROPPED, WAITS, Prepared
 from proxy.reasons import ClientClosed, ServerClosed, Unclean
 
 if TYPE_CHECKING:
@@ -44,19 +54,31 @@ READY: Final = bytes((tags.READY_FOR_QUERY, 0, 0, 0, 5, tags.STATUS_IDLE))
 # Requests that a ReadyForQuery completes, and replies to a simple Query that complete nothing.
 _BY_READY: Final = frozenset((tags.QUERY, tags.SYNC))
 _OF_ROWS: Final = frozenset((tags.ROW_DESCRIPTION, tags.COMMAND_COMPLETE))
-# First letters of the command tags that change what we know of a server: LISTEN, DISCARD, RESET.
-_TELLING: Final = frozenset(b"LDR")
+# Beginnings of the command tags that change what we know of a server or of its database: LISTEN, DISCARD and
+# DROP, RESET, ALTER, PREPARE; CREATE; IMPORT.
+_TELLING: Final = frozenset(b"LDRAP")
+_TELLING_PAIRS: Final = frozenset((b"CR", b"IM"))
 _SETS: Final = 0x53
+# Which tables tell the framer what to look at in the client's stream: without a server, with one, while that
+# takes COPY data.
+_LOOKS: Final = (FRONTEND_LOOK_IDLE, FRONTEND_LOOK, FRONTEND_LOOK_COPY)
+_LOOKS_NAMES: Final = (FRONTEND_LOOK_NAMES_IDLE, FRONTEND_LOOK_NAMES, FRONTEND_LOOK_NAMES_COPY)
 
 
 class Session:
-    """Of one logged-in client. Times are nanoseconds; `held` is None unless pieces wait for a server."""
+    """Of one logged-in client. Times are nanoseconds; `held` is None unless pieces wait: for a server, or, if
+    `_stalled`, for the server to answer what was sent before.
+    """
 
     __slots__ = (
         "_cancel_pending",
         "_dropping",
         "_held_bytes",
+        "_look",
+        "_look_copy",
+        "_look_idle",
         "_skip_to_sync",
+        "_stalled",
         "_stops",
         "applied",
         "boot",
@@ -69,6 +91,7 @@ class Session:
         "idle_since",
         "notified",
         "pool",
+        "prepared",
         "query_started",
         "server",
         "user",
@@ -93,7 +116,11 @@ class Session:
         self.client = client
         self.connection = connection
         self.pool = pool
-        self.framer = Framer(FRONTEND_LOOK_IDLE, caps)
+        self.prepared: Prepared | None = None
+        if pool.mode is not _SESSION and pool.common.max_prepared_statements:
+            self.prepared = Prepared(pool, applied)
+        self._look_idle, self._look, self._look_copy = _LOOKS if self.prepared is None else _LOOKS_NAMES
+        self.framer = Framer(self._look_idle, caps)
         self.values = values
         self.applied = applied
         self.boot = boot
@@ -109,6 +136,7 @@ class Session:
         self._held_bytes = 0
         self._skip_to_sync = False
         self._cancel_pending = False
+        self._stalled = False
         self._stops = 0
 
     # From the client.
@@ -158,19 +186,33 @@ class Session:
         self, server: "Server", buffer: bytes, end: int, lead: int, messages: Messages, now: int
     ) -> None:
         outstanding = server.outstanding
-        if not outstanding.queue:
+        queue = outstanding.queue
+        prepared = self.prepared
+        fresh = False
+        if not queue:
             self.query_started = now
             if server.status == tags.STATUS_IDLE:
                 self.xact_started = now
-        queue = outstanding.queue
+                fresh = True
+                if prepared is not None and server.statements.crowded:
+                    self._make_room(server, prepared)
         plain = not (outstanding.skipping or outstanding.copying or outstanding.early or self._dropping)
         left = False
-        drops: list[Edit] = []
+        edits: list[Edit] = []
         if not plain and self._dropping and lead:
-            self._drop_lead(lead, drops)
+            self._drop_lead(lead, edits)
         data_from = _first_gap(lead, end, messages) if outstanding.copying else end
         for tag, start, stop in messages:
-            if tag in ANSWERED:
+            if prepared is not None and tag in NAMING:
+                outcome = prepared.request(server, tag, start, stop, buffer, end, edits, now)
+                if outcome == WAITS:
+                    self.held = [from_message(buffer, end, messages, start)]
+                    self._held_bytes = end - start
+                    self._stalled = True
+                    end = start
+                    break
+                self._dropping = outcome == REST_DROPPED
+            elif tag in ANSWERED:
                 # What `push` does when nothing is special, without the call.
                 if plain:
                     queue.append(tag)
@@ -185,11 +227,11 @@ class Session:
                 break
             elif tag == tags.FLUSH:
                 if not outstanding.can_flush():
-                    drops.append((start, stop))
+                    edits.append((start, stop, b""))
             elif not outstanding.may_copy():
                 # COPY data for a COPY that has ended: PostgreSQL would ignore it, if it were still ours to
                 # ask.
-                drops.append((start, stop))
+                edits.append((start, stop, b""))
                 self._dropping = stop > end
             elif tag != tags.COPY_DATA:
                 outstanding.push(tag)
@@ -198,23 +240,31 @@ class Session:
                 plain = False
         if data_from < end:
             outstanding.data_sent = True
-        if drops:
-            parts = without(buffer, end, drops)
+        if edits:
+            parts = edited(buffer, end, edits)
             if parts:
                 server.status = tags.STATUS_BUSY
                 server.connection.writelines(parts)
         elif end:
             server.status = tags.STATUS_BUSY
             server.connection.write(buffer if end == len(buffer) else buffer[:end])
+        if prepared is not None:
+            prepared.sent = (buffer, end, lead, messages) if fresh and not self._stalled else None
         if left:
             self.client.finish(None, ClientClosed.CLIENT_LEFT)
             return
         if len(queue) > MAX_OUTSTANDING:
             self._stop(_MANY_OWED)
 
-    def _drop_lead(self, lead: int, drops: list[Edit]) -> None:
+    def _make_room(self, server: "Server", prepared: Prepared) -> None:
+        closing = prepared.make_room(server)
+        if closing:
+            server.status = tags.STATUS_BUSY
+            server.connection.write(closing)
+
+    def _drop_lead(self, lead: int, edits: list[Edit]) -> None:
         """The rest of a message of which the beginning was dropped."""
-        drops.append((0, lead))
+        edits.append((0, lead, b""))
         self._dropping = self.framer.streaming and lead == self.framer.end
 
     # Without a server.
@@ -278,8 +328,13 @@ class Session:
         for piece in held:
             if self.closed:
                 return
-            self._to_server(server, *piece, now)
-        self._go_on(_HELD_FULL)
+            if self.held is None:
+                self._to_server(server, *piece, now)
+            else:
+                self.held.append(piece)
+                self._held_bytes += piece[1]
+        if self.held is None:
+            self._go_on(_HELD_FULL)
         if self._cancel_pending:
             self._cancel_pending = False
             server.cancel(now)
@@ -312,9 +367,13 @@ class Session:
         outstanding = server.outstanding
         buffer = framer.buffer
         end = framer.end
-        drops: list[Edit] = []
+        edits: list[Edit] = []
         queue = outstanding.queue
+        pos = framer.lead
         for tag, start, stop in messages:
+            if start != pos:
+                outstanding.rows()
+            pos = stop
             if tag == tags.READY_FOR_QUERY:
                 if queue and not outstanding.copying and queue[0] in _BY_READY:
                     queue.popleft()
@@ -322,65 +381,131 @@ class Session:
                     outstanding.reply(tag)
                 if queue:
                     outstanding.drop_copy_ends()
+                prepared = self.prepared
+                if prepared is not None and (prepared.repeating is not None or prepared.unsure):
+                    if prepared.repeating is not None:
+                        self._repeat(server, prepared, buffer, start, stop, edits, now)
+                        return
+                    prepared.ready(server)
                 if self._ready(server, buffer[start + 5] if stop - start == 6 else tags.STATUS_BUSY, now):
-                    self._release(server, buffer, stop, drops, now)
+                    self._release(server, buffer, stop, edits, now)
                     return
                 if self.closed:
                     return
             elif tag == tags.ERROR_RESPONSE:
-                self._on_error(server, buffer, start, stop)
+                self._on_error(server, buffer, start, stop, edits)
             elif tag not in _ASYNCHRONOUS:
                 # What `reply` does when nothing is special, without the call.
                 if not queue or outstanding.copying:
-                    outstanding.reply(tag)
+                    self._noted(server, outstanding.reply(tag), tag, start, stop, edits)
                 elif queue[0] == COMPLETES[tag]:
                     queue.popleft()
                 elif queue[0] != tags.QUERY or tag not in _OF_ROWS:
-                    outstanding.reply(tag)
+                    note = outstanding.reply(tag)
+                    if note is not None:
+                        self._noted(server, note, tag, start, stop, edits)
                 if tag == tags.COMMAND_COMPLETE:
                     if stop - start == 5:
                         raise UnexpectedMessage("server sent a CommandComplete without a tag")
                     letter = buffer[start + 5]
-                    if letter in _TELLING or (letter == _SETS and server.applied):
-                        server.noted(buffer[start + 5 : min(stop, end)])
-                    if self.framer.look is FRONTEND_LOOK_COPY:
-                        self.framer.look = FRONTEND_LOOK
+                    if (
+                        letter in _TELLING
+                        or (letter == _SETS and server.applied)
+                        or buffer[start + 5 : start + 7] in _TELLING_PAIRS
+                    ):
+                        self._executed(server, buffer[start + 5 : min(stop, end)])
+                    if self.framer.look is self._look_copy:
+                        self.framer.look = self._look
                 elif tag == tags.COPY_IN_RESPONSE:
-                    self.framer.look = FRONTEND_LOOK_COPY
+                    self.framer.look = self._look_copy
             elif tag == tags.PARAMETER_STATUS:
                 self.values = server.reported(buffer[start + 5 : stop], self.values)
             elif tag == tags.NOTIFICATION_RESPONSE and not (server.listening or self.pool.mode is _SESSION):
-                drops.append((start, stop))
-        self._to_client(buffer, end, drops)
+                edits.append((start, stop, b""))
+        if pos < end:
+            outstanding.rows()
+        self._to_client(buffer, end, edits)
         if framer.fault is not None:
             raise framer.fault
+        if self._stalled and not (self.prepared is not None and self.prepared.repeating is not None):
+            self._stalled = False
+            self._flush_held(now)
         if self._stops & _MANY_OWED and len(outstanding.queue) < MAX_OUTSTANDING // 2:
             self._go_on(_MANY_OWED)
 
-    def _to_client(self, buffer: bytes, end: int, drops: list[Edit]) -> None:
+    def _noted(
+        self, server: "Server", note: object | None, tag: int, start: int, stop: int, edits: list[Edit]
+    ) -> None:
+        """A reply to a request we have a note about."""
+        if self.prepared is not None and isinstance(note, Note):
+            instead = self.prepared.answered(server, note, tag)
+            if instead is not None:
+                edits.append((start, stop, instead))
+
+    def _executed(self, server: "Server", command: bytes) -> None:
+        """A command tag came that may tell something."""
+        server.noted(command)
+        if self.prepared is not None:
+            self.prepared.executed(server, command)
+
+    def _repeat(
+        self,
+        server: "Server",
+        prepared: Prepared,
+        buffer: bytes,
+        start: int,
+        stop: int,
+        edits: list[Edit],
+        now: int,
+    ) -> None:
+        """A group failed for want of a plan or a statement, unseen by the client: send it once more."""
+        group = prepared.repeating
+        prepared.repeating = None
+        if stop < len(buffer) or buffer[start + 5] != tags.STATUS_IDLE or group is None:
+            raise UnexpectedMessage("server sent more than an error in reply to a group of messages")
+        edits.append((start, stop, b""))
+        self._to_client(buffer, stop, edits)
+        server.status = tags.STATUS_IDLE
+        self._stalled = False
+        self.held = [group, *(self.held or ())]
+        self._flush_held(now)
+        prepared.sent = None
+
+    def _to_client(self, buffer: bytes, end: int, edits: list[Edit]) -> None:
         self.pool.stats.bytes_sent += end
-        if drops:
-            parts = without(buffer, end, drops)
+        if edits:
+            parts = edited(buffer, end, edits)
             if parts:
                 self.connection.writelines(parts)
         elif end:
             self.connection.write(buffer if end == len(buffer) else buffer[:end])
 
-    def _on_error(self, server: "Server", buffer: bytes, start: int, stop: int) -> None:
+    def _on_error(self, server: "Server", buffer: bytes, start: int, stop: int, edits: list[Edit]) -> None:
         if server.is_fatal(buffer[start + 5 : start + 96]):
             server.errored = True
         outstanding = server.outstanding
-        if self.framer.look is FRONTEND_LOOK_COPY:
-            self.framer.look = FRONTEND_LOOK
-        if outstanding.queue:
-            blurred = outstanding.copying and outstanding.blurred
+        if self.framer.look is self._look_copy:
+            self.framer.look = self._look
+        if not outstanding.queue:
+            if not server.errored:
+                raise UnexpectedMessage("server sent an error while nothing was owed")
+            return
+        blurred = outstanding.copying and outstanding.blurred
+        end = server.framer.end
+        prepared = self.prepared
+        if prepared is None:
             outstanding.error()
-            if blurred:
-                if stop <= server.framer.end:
-                    self.connection.write(buffer[:stop])
-                raise UnexpectedMessage("COPY failed among Syncs: the replies to come cannot be told apart")
-        elif not server.errored:
-            raise UnexpectedMessage("server sent an error while nothing was owed")
+        else:
+            instead = prepared.error(server, buffer, start, stop, end)
+            if instead is not None:
+                edits.append((start, min(stop, end), instead))
+                if prepared.repeating is not None:
+                    self._stalled = True
+                    self.held = []
+        if blurred:
+            if stop <= end:
+                self._to_client(buffer, stop, edits)
+            raise UnexpectedMessage("COPY failed among Syncs: the replies to come cannot be told apart")
 
     def _ready(self, server: "Server", status: int, now: int) -> bool:
         """A ReadyForQuery was accounted for; whether it lets the server go."""
@@ -392,20 +517,26 @@ class Session:
         stats.query_count += 1
         stats.query_time += now - self.query_started
         self.query_started = now
-        if self.framer.look is FRONTEND_LOOK_COPY:
-            self.framer.look = FRONTEND_LOOK
+        if self.framer.look is self._look_copy:
+            self.framer.look = self._look
         if status == tags.STATUS_IDLE:
+            if server.altered:
+                server.altered_for_good()
             stats.xact_count += 1
             stats.xact_time += now - self.xact_started
             self.xact_started = now
             self.idle_since = now
             if server.outstanding.queue:
                 server.status = tags.STATUS_BUSY
+                if self.prepared is not None:
+                    self.prepared.failed = False
                 return False
             return self.pool.mode is not _SESSION
         if status != tags.STATUS_IN_TRANSACTION and status != tags.STATUS_FAILED:
             raise ProtocolError(f"server sent an unknown transaction status {status}")
         self.idle_since = now
+        if self.prepared is not None:
+            self.prepared.failed = status == tags.STATUS_FAILED
         if server.outstanding.queue:
             server.status = tags.STATUS_BUSY
         if self.pool.mode is _STATEMENT:
@@ -417,16 +548,16 @@ class Session:
             )
         return False
 
-    def _release(self, server: "Server", buffer: bytes, stop: int, drops: list[Edit], now: int) -> None:
+    def _release(self, server: "Server", buffer: bytes, stop: int, edits: list[Edit], now: int) -> None:
         """Pass on what is ours of this chunk and give the server back."""
-        if drops:
-            self._to_client(buffer, stop, drops)
+        if edits:
+            self._to_client(buffer, stop, edits)
         else:
             self.pool.stats.bytes_sent += stop
             self.connection.write(buffer if stop == len(buffer) else buffer[:stop])
         trailing = buffer[stop:] if stop < len(buffer) else b""
         missing = None if trailing else server.unclean()
-        if self.framer.rest:
+        if self.framer.rest and self.held is None:
             missing = Unclean.PARTIAL_REQUEST
         self._unlink(server)
         if trailing:
@@ -434,6 +565,9 @@ class Session:
             missing = missing or server.unclean()
         if not server.closing:
             self.pool.release(server, now, missing)
+        if self._stalled:
+            self._stalled = False
+            self._borrow_again(now)
 
     # Joining and parting.
 
@@ -445,7 +579,7 @@ class Session:
         self.query_started = now
         self.xact_started = now
         self.idle_since = now
-        self.framer.look = FRONTEND_LOOK
+        self.framer.look = self._look
         if self.connection.paused_since:
             server.connection.pause_reading()
         if server.values is self.values and server.applied is self.applied:
@@ -462,9 +596,11 @@ class Session:
     def _unlink(self, server: "Server") -> None:
         """Part from the server; what is to become of it is the caller's business."""
         self.server = None
-        self.framer.look = FRONTEND_LOOK_IDLE
+        self.framer.look = self._look_idle
         self._dropping = self.framer.rest > 0 and self.held is None
         self._cancel_pending = False
+        if self.prepared is not None:
+            self.prepared.parted()
         server.parted()
         if self.connection.paused_since:
             server.connection.resume_reading()
@@ -494,10 +630,12 @@ class Session:
             self._unlink(server)
             server.abandoned(partial, now)
         self.held = None
+        if self.prepared is not None:
+            self.prepared.close()
 
     def server_lost(self, server: "Server", error: PoolerError | ProtocolError | None, now: int) -> None:
         """Our server is gone. `error` is what to tell the client; None if the server has said it itself."""
-        aligning = self.held is not None
+        aligning = self.held is not None and not self._stalled
         self._unlink(server)
         if aligning and not self.closed:
             self._borrow_again(now)
@@ -516,7 +654,7 @@ class Session:
         if server is None:
             if self.held is not None:
                 self._cancel_held(now)
-        elif self.held is not None:
+        elif self.held is not None and not self._stalled:
             self._cancel_pending = True
         elif server.status == tags.STATUS_BUSY:
             server.cancel(now)

@@ -8,10 +8,20 @@ class Database:
 
     `paused`: no checkout. `disabled`: no login. `dead`: removed from the configuration, closed when its
     clients left. `automatic`: made by the `*` entry, dropped after autodb_idle_timeout without clients and
-    servers.
+    servers. `ddl` counts the changes of its schema that were seen.
     """
 
-    __slots__ = ("automatic", "clients", "dead", "disabled", "idle_since", "name", "paused", "settings")
+    __slots__ = (
+        "automatic",
+        "clients",
+        "ddl",
+        "dead",
+        "disabled",
+        "idle_since",
+        "name",
+        "paused",
+        "settings",
+    )
 
     def __init__(self, name: str, settings: DatabaseSettings, *, automatic: bool, now: int) -> None:
         self.name = name
@@ -21,6 +31,7 @@ class Database:
         self.disabled = False
         self.dead = False
         self.clients = 0
+        self.ddl = 0
         self.idle_since = now
 
 

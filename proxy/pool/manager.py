@@ -17,6 +17,7 @@ from proxy.pool.interfaces import Dialler, PooledServer, PoolKey
 from proxy.pool.ledger import Ledger, Limits
 from proxy.pool.parameters import Tracked
 from proxy.pool.pool import Pool
+from proxy.pool.statements import Registry
 from proxy.pool.stats import Stats
 from proxy.pool.units import SECOND
 from proxy.reasons import ServerClosed, Unclean
@@ -38,6 +39,7 @@ class PoolManager:
         self.users: dict[str, User] = {}
         self.pools: dict[PoolKey, Pool] = {}
         self.tracked = Tracked(settings.track_extra_parameters)
+        self.statements = Registry(self._statement_limits)
         self.hosts = Hosts(random, settings.unix_socket_dir or DEFAULT_UNIX_SOCKET_DIR)
         self.ledger = Ledger(self._limits, self._retry, self._reclaim)
         self.paused = False
@@ -83,6 +85,7 @@ class PoolManager:
                 self.settings.for_pool(database.name, key.user),
                 self.settings,
                 tracked=self.tracked,
+                statements=self.statements,
                 leases=self.ledger,
                 hosts=self.hosts,
                 dialler=self._dialler,
@@ -294,6 +297,10 @@ class PoolManager:
         return list(self.databases.values()) if name is None else [self.databases[name]]
 
     # What the ledger asks.
+
+    def _statement_limits(self) -> tuple[int, int]:
+        """How many texts of prepared statements may be shared, and of how many bytes together."""
+        return self.settings.max_shared_statements, self.settings.max_shared_statement_bytes
 
     def _limits(self, key: PoolKey) -> Limits:
         pool = self.pools[key]

@@ -43,7 +43,7 @@ _SCALAR: Final = frozenset(name.lower().encode() for name in (*TRACKED, "Interva
 class Tracked:
     """Which parameters are tracked, and the interned values of them."""
 
-    __slots__ = ("_applied", "_index", "_values", "names", "unknown")
+    __slots__ = ("_application", "_applied", "_index", "_parsing", "_values", "names", "unknown")
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
         names: dict[bytes, bytes] = {}
@@ -52,7 +52,9 @@ class Tracked:
         self.names = tuple(names.values())
         self._index = {name: at for at, name in enumerate(names)}
         self._values: dict[Values, Values] = {}
+        self._parsing: dict[Values, Values] = {}
         self._applied: dict[Applied, Applied] = {}
+        self._application = self._index[b"application_name"]
         self.unknown = self.intern((None,) * len(self.names))
 
     def index(self, name: bytes) -> int:
@@ -63,7 +65,18 @@ class Tracked:
         """The one tuple that stands for these values."""
         if len(self._values) >= _INTERNED_MOST:
             self._values.clear()
+            self._parsing.clear()
         return self._values.setdefault(values, values)
+
+    def parsing(self, values: Values) -> Values:
+        """The one tuple that stands for what of these values may change how PostgreSQL reads a statement: all
+        but the name of the application.
+        """
+        known = self._parsing.get(values)
+        if known is None:
+            at = self._application
+            known = self._parsing[values] = self.intern((*values[:at], None, *values[at + 1 :]))
+        return known
 
     def intern_applied(self, applied: Applied) -> Applied:
         """The one tuple that stands for these settings."""

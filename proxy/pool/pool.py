@@ -24,6 +24,7 @@ from proxy.pool.hosts import Hosts
 from proxy.pool.interfaces import Dialler, Leases, Lent, PooledServer, PooledSession, PoolKey, SweptSession
 from proxy.pool.need import full, may_use_reserve, wanted_by, wants_server
 from proxy.pool.parameters import Accepted, Tracked
+from proxy.pool.statements import Registry
 from proxy.pool.stats import Stats
 from proxy.pool.units import SECOND
 from proxy.reasons import ClientClosed, ServerClosed, Unclean
@@ -62,6 +63,7 @@ class Pool:
         "servers",
         "sessions",
         "settings",
+        "statements",
         "stats",
         "tracked",
         "unclean",
@@ -79,6 +81,7 @@ class Pool:
         common: Settings,
         *,
         tracked: Tracked,
+        statements: Registry,
         leases: Leases,
         hosts: Hosts,
         dialler: Dialler,
@@ -90,6 +93,7 @@ class Pool:
         self.common = common
         self.mode = settings.pool_mode
         self.tracked = tracked
+        self.statements = statements
         self.accepted = Accepted()
         self._settings_by_user: dict[str, PoolSettings] = {}
         self.leases = leases

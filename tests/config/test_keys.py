@@ -122,6 +122,11 @@ max_shared_statement | 65536 | yes
 metrics_addr | 127.0.0.1 | no
 metrics_port | 9127 | no
 server_close_timeout | 10 | yes
+max_client_prepared_statements | 5000 | yes
+max_client_prepared_bytes | 8388608 | yes
+max_shared_statements | 50000 | yes
+max_shared_statement_bytes | 67108864 | yes
+max_server_prepared_bytes | 16777216 | yes
 server_protocol | 3.0 | yes
 unknown_startup_parameters | refuse | yes
 """

@@ -32,7 +32,7 @@ class Request(NamedTuple):
     `ends`: for P B D E C a key of GOOD, "error", or (E) "copy" and "broken copy", which fails before it reads
     anything; for S and F "ok" or "error"; for d and c "error" makes the COPY fail; for Q one letter for each
     statement: C command, T select, I nothing, H COPY out, G COPY in, g a broken one, ! an error.
-    `whose`: "" the client's, "skip" the pooler's own, "fake" the client's but not sent.
+    `whose`: "" the client's, "skip" the pooler's own.
     """
 
     tag: str

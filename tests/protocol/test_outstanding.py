@@ -2,7 +2,7 @@ import pytest
 
 from protocol import tags
 from protocol.errors import UnexpectedMessage
-from protocol.outstanding import FAKE, FORWARD, SKIP, Outstanding
+from protocol.outstanding import Outstanding
 from tests.protocol.account import owed, queue_of, replied
 
 COMPLETED_BY = {
@@ -27,10 +27,10 @@ REPLIES = "123TntCIsGHVZ"
 def test_a_reply_completes_its_request_or_leaves_it_owed_or_is_a_fault(request_: str, reply: str) -> None:
     outstanding = owed(request_, "P")
     if reply in COMPLETED_BY[request_]:
-        assert outstanding.reply(ord(reply)) == FORWARD
+        assert outstanding.reply(ord(reply)) is None
         assert queue_of(outstanding) == "P"
     elif reply in LEAVES_OWED.get(request_, ""):
-        assert outstanding.reply(ord(reply)) == FORWARD
+        assert outstanding.reply(ord(reply)) is None
         assert queue_of(outstanding) == request_ + "P"
     else:
         with pytest.raises(UnexpectedMessage):
@@ -43,12 +43,45 @@ def test_no_reply_is_owed_to_nobody(reply: str) -> None:
         Outstanding().reply(ord(reply))
 
 
-@pytest.mark.parametrize("request_", COMPLETED_BY)
-def test_the_reply_to_a_request_of_ours_is_skipped(request_: str) -> None:
-    outstanding = owed(ord(request_) | SKIP, request_)
+@pytest.mark.parametrize("request_", "PBDCQ")
+def test_every_reply_to_a_request_comes_with_its_note(request_: str) -> None:
+    outstanding = Outstanding()
+    outstanding.note(ord(request_), "the note")
+    outstanding.push(ord(request_))
     for reply in LEAVES_OWED.get(request_, "")[:1] + COMPLETED_BY[request_][:1]:
-        assert outstanding.reply(ord(reply)) == SKIP
-    assert outstanding.reply(ord(COMPLETED_BY[request_][0])) == FORWARD
+        assert outstanding.reply(ord(reply)) == "the note"
+    assert outstanding.reply(ord(COMPLETED_BY[request_][0])) is None
+    assert not outstanding.notes
+
+
+@pytest.mark.parametrize("reply", "GH")
+def test_the_start_of_a_copy_by_a_simple_query_comes_with_its_note(reply: str) -> None:
+    outstanding = Outstanding()
+    outstanding.note(tags.QUERY, "the note")
+    assert outstanding.reply(ord(reply)) == "the note"
+
+
+@pytest.mark.parametrize("request_", "QE")
+def test_rows_belong_to_what_is_executed(request_: str) -> None:
+    outstanding = owed(request_, "S")
+    outstanding.rows()
+    assert queue_of(outstanding) == request_ + "S"
+
+
+@pytest.mark.parametrize("requests", ["", "P", "BE", "S", "F", "DE"])
+def test_rows_nobody_asked_for_are_a_fault(requests: str) -> None:
+    with pytest.raises(UnexpectedMessage, match="sent rows"):
+        owed(*requests).rows()
+
+
+def test_what_is_sent_while_postgresql_waits_for_a_sync_or_for_copy_data_is_discarded() -> None:
+    outstanding = owed("Q")
+    assert not outstanding.discards()
+    assert replied(outstanding, "G").discards()
+    outstanding.push(tags.COPY_DONE)
+    assert not outstanding.discards()
+    assert replied(owed("P"), "E").discards()
+    assert not replied(owed("P", "S"), "E").discards()
 
 
 def test_replies_come_in_the_order_of_the_requests() -> None:
@@ -77,8 +110,9 @@ def test_a_function_call_ends_with_ready_for_query() -> None:
 
 
 def test_what_is_owed_can_be_read_in_a_log() -> None:
-    outstanding = owed("Q", ord("P") | SKIP, ord("C") | FAKE)
-    assert repr(outstanding) == "<Outstanding [Q skip:P fake:C]>"
+    outstanding = owed("Q")
+    outstanding.note(tags.PARSE, "the note")
+    assert repr(outstanding) == "<Outstanding [Q P*]>"
 
     outstanding.reply(tags.COPY_IN_RESPONSE)
     assert repr(outstanding).endswith("] copying>")
@@ -92,7 +126,7 @@ def test_what_is_owed_can_be_read_in_a_log() -> None:
 def test_an_error_drops_its_group_up_to_the_sync(request_: str) -> None:
     outstanding = owed(request_, *"PBES", *"PS")
 
-    assert outstanding.error() == FORWARD
+    assert outstanding.error() == (None, [])
 
     assert queue_of(outstanding) == "SPS"
     assert not outstanding.skipping
@@ -126,7 +160,7 @@ def test_a_simple_query_behind_a_failed_group_gets_no_reply_of_its_own() -> None
 def test_an_error_of_what_ends_in_ready_for_query_leaves_that_owed(request_: str) -> None:
     outstanding = owed(request_, "P", "S")
 
-    assert outstanding.error() == FORWARD
+    assert outstanding.error() == (None, [])
     assert queue_of(outstanding) == request_ + "PS"
     assert not outstanding.skipping
 
@@ -134,8 +168,33 @@ def test_an_error_of_what_ends_in_ready_for_query_leaves_that_owed(request_: str
     assert queue_of(outstanding) == "PS"
 
 
-def test_an_error_about_a_request_of_ours_is_skipped() -> None:
-    assert owed(tags.PARSE | SKIP, tags.SYNC).error() == SKIP
+def test_an_error_tells_the_note_of_what_failed_and_those_of_all_that_is_not_answered() -> None:
+    outstanding = owed("S")
+    outstanding.note(tags.PARSE, "failed")
+    outstanding.push(tags.BIND)
+    outstanding.note(tags.CLOSE, "discarded")
+    outstanding.push(tags.SYNC)
+    outstanding.note(tags.PARSE, "of the next group")
+    replied(outstanding, "Z")
+
+    assert outstanding.error() == ("failed", ["failed", "discarded"])
+
+    assert list(outstanding.notes) == ["of the next group"]
+
+
+def test_an_error_of_what_has_no_note_tells_only_what_is_not_answered() -> None:
+    outstanding = owed("B")
+    outstanding.note(tags.CLOSE, "discarded")
+
+    assert outstanding.error() == (None, ["discarded"])
+
+
+def test_an_error_of_a_query_leaves_its_note_to_its_ready_for_query() -> None:
+    outstanding = Outstanding()
+    outstanding.note(tags.QUERY, "the note")
+
+    assert outstanding.error() == ("the note", [])
+    assert outstanding.reply(tags.READY_FOR_QUERY) == "the note"
 
 
 def test_an_error_nobody_asked_for_is_a_fault() -> None:
@@ -148,28 +207,6 @@ def test_a_copy_done_alone_can_have_no_error() -> None:
     replied(outstanding, "C")
     with pytest.raises(UnexpectedMessage):
         outstanding.error()
-
-
-# Fakes.
-
-
-def test_fakes_are_due_before_the_first_real_reply() -> None:
-    outstanding = owed(tags.PARSE | FAKE, tags.CLOSE | FAKE, "B", tags.PARSE | FAKE)
-
-    assert outstanding.fakes() == b"1\0\0\0\x043\0\0\0\x04"
-    assert outstanding.fakes() == b""
-    outstanding.reply(tags.BIND_COMPLETE)
-    assert outstanding.fakes() == b"1\0\0\0\x04"
-    assert queue_of(outstanding) == ""
-
-
-def test_an_error_takes_the_fakes_behind_it_along() -> None:
-    outstanding = owed("B", tags.PARSE | FAKE, "S")
-
-    outstanding.error()
-
-    assert outstanding.fakes() == b""
-    assert queue_of(outstanding) == "S"
 
 
 # What may be done.

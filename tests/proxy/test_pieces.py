@@ -3,7 +3,7 @@ import random
 import pytest
 
 from protocol.framer import FRONTEND_LOOK_IDLE, Framer, frontend_caps
-from proxy.pieces import Piece, cut_first_group, strip, without
+from proxy.pieces import Piece, cut_first_group, edited, from_message, strip
 from tests.support.playbook import Said, from_frontend
 
 LONG = "Q " + "x" * 40_000
@@ -126,7 +126,23 @@ def test_a_group_without_its_end_is_taken_as_a_whole() -> None:
     assert cut_first_group([piece("P 1", "B", "E")]) == ([], False)
 
 
-def test_parts_of_a_buffer() -> None:
-    assert without(b"0123456789", 8, [(0, 2), (4, 5)]) == [b"23", b"567"]
-    assert without(b"0123456789", 4, [(0, 4)]) == []
-    assert without(b"0123456789", 10, [(8, 20)]) == [b"01234567"]
+def test_parts_of_a_buffer_with_edits_made() -> None:
+    assert edited(b"0123456789", 8, [(0, 2, b""), (4, 5, b"")]) == [b"23", b"567"]
+    assert edited(b"0123456789", 4, [(0, 4, b"")]) == []
+    assert edited(b"0123456789", 10, [(8, 20, b"")]) == [b"01234567"]
+    assert edited(b"0123456789", 10, [(0, 2, b"ab"), (2, 2, b"c"), (9, 10, b"j")]) == [
+        b"ab",
+        b"c",
+        b"2345678",
+        b"j",
+    ]
+
+
+def test_the_rest_of_a_piece_begins_with_the_message_it_is_cut_at() -> None:
+    buffer, end, lead, messages = piece("B", "E", "S")
+    second = messages[1][1]
+
+    rest = from_message(buffer, end, messages, second)
+
+    assert rest == (buffer[second:end], end - second, 0, piece("E", "S")[3])
+    assert lead == 0

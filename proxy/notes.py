@@ -1,0 +1,83 @@
+"""What is remembered about requests that name prepared statements until they are answered or thrown away.
+
+Law: plain data; `prepared` alone makes and reads it.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from proxy.pool.statements import OVERHEAD
+
+if TYPE_CHECKING:
+    from proxy.pool.parameters import Values
+    from proxy.pool.statements import Preparation, Statement
+
+CALLED: Final = 0
+"""A client's Bind or Describe of a name it has."""
+REPEATED: Final = 1
+"""A Parse of ours, ahead of a message that needs the statement."""
+PARSED: Final = 2
+"""A client's Parse, under a name of ours."""
+KNOWN: Final = 3
+"""A client's Parse of what is prepared already: sent as a Close of nothing, which fails when a Parse does."""
+CLOSED: Final = 4
+"""A client's Close of a name it has."""
+EVICTED: Final = 5
+"""A Close of ours."""
+REFUSED: Final = 6
+"""A client's Parse that is one too many: sent as one that fails."""
+MISSED: Final = 7
+"""A client's Bind or Describe of a name it does not have."""
+AGAIN: Final = 8
+"""A client's Parse of a name it has: sent under the name of the preparation that is in the way."""
+UNNAMED: Final = 9
+"""A Parse of ours of the client's unnamed statement."""
+DEALLOCATED: Final = 10
+"""A client's DEALLOCATE of a name it has, as a simple query."""
+
+SKIPPED: Final = frozenset((REPEATED, EVICTED, UNNAMED))
+"""Kinds of requests the client knows nothing of."""
+
+
+class Name:
+    """One name of a client's, and the note about each Bind and Describe of it. `pending` is what is still to
+    be answered about the name itself; `before` what it stood for until then.
+    """
+
+    __slots__ = ("before", "closed", "kind", "name", "pending", "size", "statement")
+
+    def __init__(self, name: bytes, statement: "Statement", before: "Name | None") -> None:
+        self.kind = CALLED
+        self.name = name
+        self.statement = statement
+        self.size = OVERHEAD + len(name) + len(statement.text)
+        self.pending: Note | None = None
+        self.before = before
+        self.closed = False
+
+
+class Note:
+    """About one request that is outstanding. `group` tells in which of the client's groups of messages it
+    stands; `values` are the server's parameters when it was sent, `text` what the kind needs.
+    """
+
+    __slots__ = ("entry", "group", "kind", "name", "preparation", "text", "values")
+
+    def __init__(self, kind: int, group: int, name: bytes = b"") -> None:
+        self.kind = kind
+        self.group = group
+        self.name = name
+        self.entry: Name | None = None
+        self.preparation: Preparation | None = None
+        self.text = b""
+        self.values: Values | None = None
+
+
+class Unnamed:
+    """The client's unnamed statement; `text` is its Parse's body behind the name, empty if it was too long to
+    keep.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
