@@ -12,10 +12,10 @@ UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench build lock clean
+.PHONY: help demo test lint format bench conformance build lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## PostgreSQL, the pooler and 500 clients, live; Ctrl-C cleans up (ARGS="--help")
 	@$(BIN)/howdah demo $(ARGS)
@@ -38,6 +38,9 @@ format: $(STAMP) ## rewrite the sources as `make lint` wants them
 
 bench: $(STAMP) ## compare with PostgreSQL directly and with PgBouncer, where it is installed
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+conformance: $(STAMP) ## every promise put to PostgreSQL, PgBouncer and Howdah: one table (ARGS="--case O31")
+	@$(BIN)/python -m tests.conformance $(ARGS)
 
 build: $(STAMP) ## a wheel in dist/
 	$(BIN)/python -c 'from setuptools.build_meta import build_wheel; build_wheel("dist")'

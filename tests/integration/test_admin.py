@@ -1,18 +1,16 @@
 """The console: what SHOW says, who may do what, and what it makes of bad input.
 
-Columns, tags and texts are PgBouncer's, in its order on the wire. The numbers
-in brackets are those of tests/bad_input.md.
+Columns, tags and texts are PgBouncer's, in its order on the wire.
 """
 
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 from tests.support import messages as m
-from tests.support.pooler import ADMIN, CONSOLE, STATS, Pooler
+from tests.support.pooler import ADMIN, CONSOLE, Pooler
 from tests.support.server import Server
-from tests.support.standard import APP, ONE, SESSION, howdah_only
+from tests.support.standard import ONE, SESSION, howdah_only
 from tests.support.wire import LoginRefused, Raw
 
 TEXT, INT4, INT8, NUMERIC = 25, 23, 20, 1700
@@ -66,23 +64,6 @@ COLUMNS = {
 """Names in wire order; a type letter follows where it is not text: i int4, N numeric."""
 
 _TYPES = {"i": INT4, "N": NUMERIC}
-
-ADMIN_ONLY = [
-    "PAUSE",
-    "RESUME",
-    "DISABLE app",
-    "ENABLE app",
-    "RELOAD",
-    "RECONNECT",
-    "WAIT_CLOSE",
-    "KILL app",
-    "KILL_CLIENT 1",
-    "SHUTDOWN",
-    "SHUTDOWN WAIT_FOR_SERVERS",
-    "SHUTDOWN WAIT_FOR_CLIENTS",
-    "SUSPEND",
-    "SET default_pool_size = 7",
-]
 
 
 def expected_columns(text: str) -> list[tuple[str, int]]:
@@ -234,40 +215,6 @@ def test_the_console_has_a_second_name(pooler: Pooler) -> None:
 # --- bad input ---------------------------------------------------------------------------------------
 
 
-@howdah_only("the simple protocol only")
-def test_the_extended_protocol_works(pooler: Pooler) -> None:
-    """[O56]"""
-    with pooler.raw(CONSOLE, ADMIN) as client:
-        got = client.ask(m.one_shot("SHOW VERSION"))
-        assert m.tags(got) == "12TDCZ"
-        got = client.ask(m.one_shot("FROB"))
-        assert "E" in m.tags(got)
-        assert m.tags(got).endswith("Z")
-        assert client.rows("SHOW VERSION")
-    with psycopg.connect(pooler.conninfo(CONSOLE, ADMIN), autocommit=True, prepare_threshold=0) as connection:
-        connection.execute("SHOW LISTS", prepare=True)
-        assert connection.execute("SHOW POOLS", binary=False).fetchall()
-
-
-def test_an_unknown_command_is_answered_with_a_short_text(console: Raw) -> None:
-    """[O57]"""
-    fields = console.error("FROB; SHOW POOLS")
-    assert fields["M"].startswith("invalid command 'FROB; SHOW POOLS'")
-    assert fields["M"].endswith("use SHOW HELP;")
-    assert fields["C"] == "08P01"
-    assert console.rows("SHOW VERSION")
-
-
-@howdah_only("PgBouncer hangs up on long commands")
-def test_a_megabyte_of_junk_is_answered_with_a_short_text(pooler: Pooler, console: Raw) -> None:
-    """[O57]"""
-    before = pooler.rss()
-    got = console.query("x" * 1_000_000)
-    assert len(m.errors(got)[0]["M"]) < 1000
-    assert pooler.rss() - before < 8 * 2**20
-    assert console.rows("SHOW VERSION")
-
-
 @pytest.mark.parametrize(
     "sql", ["SHOW", "SHOW nothing", "PAUSE a b", "SET", "SET x", "KILL_CLIENT", "SHUTDOWN NEVER", "\x1b[2J"]
 )
@@ -283,47 +230,6 @@ def test_an_empty_query_is_answered(console: Raw) -> None:
 
 
 # --- who may -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("sql", ADMIN_ONLY)
-def test_a_stats_user_may_change_nothing(pooler: Pooler, sql: str) -> None:
-    """[O55]"""
-    if sql.startswith("KILL_CLIENT"):
-        with pooler.raw(APP) as client:
-            (row,) = pooler.show("CLIENTS", port=client.local_port())
-            if "id" in row:
-                sql = f"KILL_CLIENT {row['id']}"
-    with pooler.raw(CONSOLE, STATS) as client:
-        fields = client.error(sql)
-        assert fields["M"] == "admin access needed" or "invalid command" in fields["M"]
-        assert client.rows("SHOW VERSION")
-    with pooler.raw(APP) as client:
-        assert client.value("select 1") == "1"
-
-
-@howdah_only("not all of them exist in PgBouncer 1.18")
-def test_every_command_of_help_but_show_is_refused_to_a_stats_user(pooler: Pooler) -> None:
-    """[O55] The list comes from SHOW HELP, so that a new command cannot be forgotten."""
-    with pooler.raw(CONSOLE, STATS) as client:
-        got = client.query("SHOW HELP")
-        help_text = m.fields_of(next(message.body for message in got if message.tag == b"N"))["D"]
-        verbs = {line.split()[0] for line in help_text.splitlines() if line.split()} - {"SHOW"}
-        assert len(verbs) >= 10
-        for verb in sorted(verbs):
-            sql = "SET verbose = 1" if verb == "SET" else f"{verb} 1" if verb == "KILL_CLIENT" else verb
-            if verb in ("DISABLE", "ENABLE"):
-                sql = f"{verb} {APP}"
-            assert client.error(sql)["M"] == "admin access needed", sql
-            assert client.error(sql)["C"] in ("42501", "08P01")
-
-
-def test_an_ordinary_user_is_not_let_in(pooler: Pooler) -> None:
-    """[O55]"""
-    with pytest.raises(LoginRefused) as caught:
-        pooler.raw(CONSOLE, pooler.user)
-    assert caught.value.fields["S"] == "FATAL"
-    assert caught.value.fields["M"] == "not allowed"
-    assert caught.value.fields["C"] in ("42501", "08P01")
 
 
 def test_an_admin_who_is_not_known_by_password_is_not_let_in(pooler: Pooler) -> None:

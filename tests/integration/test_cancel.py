@@ -1,7 +1,4 @@
-"""A CancelRequest ends exactly the query it was meant for, never that of the server's next owner.
-
-The numbers in brackets are those of tests/bad_input.md.
-"""
+"""A CancelRequest ends exactly the query it was meant for, never that of the server's next owner."""
 
 import contextlib
 import random
@@ -12,6 +9,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from tests.conformance.expect import sqlstates
 from tests.integration.conftest import Launch
 from tests.support import messages as m
 from tests.support.fault_proxy import FaultProxy, wait_until
@@ -21,10 +19,6 @@ from tests.support.standard import APP, ONE, SESSION_ONE, databases, howdah_only
 from tests.support.wire import Raw, send_cancel
 
 CANCELED = "57014"
-
-
-def sqlstates(got: list[m.Message]) -> list[str]:
-    return [fields["C"] for fields in m.errors(got)]
 
 
 # --- plainly -------------------------------------------------------------------------------------
@@ -154,24 +148,6 @@ def test_the_drivers_cancel_works(pooler: Pooler, server: Server) -> None:
 
 
 # --- races -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("alive")
-def test_a_hundred_cancels_for_one_client_spare_the_next(pooler: Pooler, server: Server) -> None:
-    """[O59] One server; A sleeps, B waits behind it, a hundred cancels for A arrive at once."""
-    with pooler.raw(ONE) as first, pooler.raw(ONE) as second:
-        first.send(m.query("select pg_sleep(10) /* first */"))
-        server.wait_for_query("/* first */")
-        second.send(m.query("select pg_sleep(0.5), 'second'"))
-        pooler.wait_for_pool(ONE, cl_waiting=1)
-        threads = [threading.Thread(target=pooler.cancel, args=(first,)) for _ in range(100)]
-        for thread in threads:
-            thread.start()
-        assert sqlstates(first.until(within=5)) == [CANCELED]
-        assert m.rows(second.until(within=10)) == [["", "second"]]
-        for thread in threads:
-            thread.join()
-        assert first.value("select 'first again'") == "first again"
 
 
 def cancel_often(pooler: Pooler, client: Raw, stop: threading.Event) -> None:

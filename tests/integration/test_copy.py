@@ -2,11 +2,10 @@
 
 The law PostgreSQL sets: in copy-in a Sync is ignored; after an error everything
 up to the end of the copy is thrown away; what comes too late is nobody else's
-business. The numbers in brackets are those of tests/bad_input.md.
+business.
 """
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable
 
@@ -136,26 +135,6 @@ def test_a_query_in_the_middle_of_a_copy_ends_the_connection(
 
 
 @howdah_only("before 1.26 late COPY data blocks PgBouncer's pool")
-@STARTS
-def test_fifty_megabytes_after_an_error_go_nowhere(pooler: Pooler, server: Server, start: Start) -> None:
-    """[O41] A duplicate at row 10; then 50 MB, CopyDone and the next query."""
-    with pooler.raw(ONE) as client, pooler.raw(ONE) as rival:
-        client.send(start(COPY_IN))
-        client.until(b"G")
-        rows = b"".join(b"%d\n" % n for n in [*range(9), 0])
-        client.send(m.copy_data(rows))
-        late = m.copy_data(b"9\n" * 32_000) * 800 + m.copy_done() + end_of(start)
-        sender = threading.Thread(target=client.send, args=(late + m.query("select 'next'"),))
-        sender.start()
-        got = client.until(within=30)
-        assert [fields["C"] for fields in m.errors(got)] == ["23505"]
-        assert m.rows(client.until(within=30)) == [["next"]]
-        sender.join()
-        assert rival.value("select 'rival'") == "rival"
-    assert server.value("select count(*) from copied") == 0
-
-
-@howdah_only("before 1.26 late COPY data blocks PgBouncer's pool")
 def test_late_copy_data_never_reaches_the_next_client(pooler: Pooler) -> None:
     with pooler.raw(ONE) as client, pooler.raw(ONE) as rival:
         client.send(m.query(COPY_IN))
@@ -169,19 +148,6 @@ def test_late_copy_data_never_reaches_the_next_client(pooler: Pooler) -> None:
         assert rival.value("select 'rival'") == "rival"
         rival.rows("commit")
         assert m.rows(client.until()) == [["mine"]]
-
-
-def test_a_copy_in_that_is_reset_leaves_no_row_and_no_server(pooler: Pooler, server: Server) -> None:
-    """[O40]"""
-    with pooler.raw(ONE) as client:
-        client.send(m.query("copy copied(n, filler) from stdin"))
-        client.until(b"G")
-        for n in range(64):
-            client.send(m.copy_data(b"%d\t%s\n" % (n, b"x" * 16_384)))
-        client.reset()
-    with pooler.raw(ONE, timeout=3) as rival:
-        assert rival.value("select count(*) from copied") == "0"
-    assert server.wait_until_quiet(1.0) <= 1.0
 
 
 @howdah_only("not looked into for PgBouncer")
@@ -247,24 +213,6 @@ def test_an_error_in_the_middle_of_copy_out_ends_it(pooler: Pooler, start: Start
         got = client.ask(start(failing))
         assert m.errors(got)[0]["C"] == "22012"
         assert client.value("select 1") == "1"
-
-
-def drain(client: Raw, count: int) -> None:
-    """Reads so many bytes of whatever comes."""
-    while count > 0:
-        count -= len(client.message().body) + 5
-
-
-def test_a_copy_out_whose_client_vanishes_ends_on_the_server(pooler: Pooler, server: Server) -> None:
-    """[O42] One gigabyte, of which the client takes ten megabytes."""
-    huge = "copy (select repeat('x', 1000) from generate_series(1, 1000000)) to stdout"
-    with pooler.raw(ONE) as client:
-        client.send(m.query(huge))
-        drain(client, 10_000_000)
-        client.reset()
-    assert server.wait_until_quiet(2.0) <= 2.0
-    with pooler.raw(ONE) as rival:
-        assert rival.value("select 'clean'") == "clean"
 
 
 def test_a_large_copy_out_arrives_whole(pooler: Pooler) -> None:

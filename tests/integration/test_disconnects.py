@@ -1,8 +1,7 @@
 """Somebody hangs up: a client in every phase, a server under its client or while nobody looks.
 
 A server comes back provably clean or not at all; what the vanished client had
-not finished has not happened; a client whose server dies is told so once. The
-numbers in brackets are those of tests/bad_input.md.
+not finished has not happened; a client whose server dies is told so once.
 """
 
 import threading
@@ -41,19 +40,6 @@ WAYS = pytest.mark.parametrize("how", ["reset", "close", "terminate"])
 
 
 # --- clients -----------------------------------------------------------------------------------
-
-
-@WAYS
-@pytest.mark.parametrize("database", [ONE, SESSION_ONE])
-def test_an_open_transaction_is_rolled_back(pooler: Pooler, server: Server, how: str, database: str) -> None:
-    """[O43]"""
-    with pooler.raw(database) as client:
-        client.rows("begin")
-        client.rows("insert into vanished values (1)")
-        leave(client, how)
-    assert server.wait_until_quiet(1.0) <= 1.0
-    with pooler.raw(database, timeout=2) as rival:
-        assert rival.value("select count(*) from vanished") == "0"
 
 
 @howdah_only("PgBouncer lets the query run on")
@@ -173,29 +159,6 @@ def test_many_clients_vanishing_at_once_do_not_exceed_the_pool(pooler: Pooler, s
 
 
 @howdah_only("PgBouncer adds an error of its own")
-@pytest.mark.parametrize("database", [ONE, SESSION_ONE])
-@pytest.mark.parametrize("idle", [False, True], ids=["running", "idle in transaction"])
-def test_a_terminated_server_is_reported_once(
-    pooler: Pooler, server: Server, database: str, idle: bool
-) -> None:
-    """[O44]"""
-    with pooler.raw(database) as client:
-        if idle:
-            client.rows("begin")
-            pid = int(str(client.value("select pg_backend_pid()")))
-        else:
-            client.send(m.query("select pg_sleep(30) /* doomed */"))
-            pid = server.wait_for_query("/* doomed */")
-        server.sql("select pg_terminate_backend(%s)", [pid])
-        got = client.until_closed(within=3)
-    # A running query has announced its columns before it slept.
-    assert m.tags(got).lstrip("T") == "E"
-    fields = m.errors(got)[0]
-    assert (fields["S"], fields["C"]) == ("FATAL", "57P01")
-    assert fields["M"] == "terminating connection due to administrator command"
-
-
-@howdah_only("PgBouncer adds an error of its own")
 def test_the_session_of_a_lost_server_does_not_live_on(pooler: Pooler, server: Server) -> None:
     """In session mode an idle session has lost its state with its server."""
     with pooler.raw(SESSION) as client:
@@ -203,24 +166,6 @@ def test_the_session_of_a_lost_server_does_not_live_on(pooler: Pooler, server: S
         server.sql("select pg_terminate_backend(%s)", [pid])
         got = client.until_closed(within=3)
         assert m.tags(got) in ("E", "")
-
-
-@howdah_only("PgBouncer forwards to a dead server until the next check")
-def test_idle_servers_that_were_terminated_are_never_handed_out(pooler: Pooler, server: Server) -> None:
-    """[O45]"""
-    clients = [pooler.raw(APP) for _ in range(8)]
-    for _ in range(3):
-        for client in clients:
-            client.send(m.query("select pg_sleep(0.05)"))
-        for client in clients:
-            client.until()
-        doomed = server.backends(pooler.user)
-        server.sql("select pg_terminate_backend(pid) from unnest(%s::int[]) pid", [doomed])
-        wait_until(lambda: not server.backends(pooler.user), 3, "all terminated")
-        for number in range(100):
-            assert clients[number % 8].value(f"select {number}") == str(number)
-    for client in clients:
-        client.close()
 
 
 @howdah_only("PgBouncer adds an error of its own")

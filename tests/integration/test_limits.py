@@ -1,15 +1,15 @@
 """Every limit on the number of clients and servers, at its exact value.
 
-Times are chosen short; what is allowed beside them covers a busy machine. The
-numbers in brackets are those of tests/bad_input.md.
+Times are chosen short; what is allowed beside them covers a busy machine.
 """
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import pytest
 
+from tests.conformance.expect import login_refused
 from tests.integration.conftest import Launch
 from tests.support import messages as m
 from tests.support import postgres
@@ -18,7 +18,7 @@ from tests.support.fault_proxy import wait_until
 from tests.support.pooler import Pooler
 from tests.support.server import Server
 from tests.support.standard import APP, ONE, SESSION, SESSION_ONE, entry, howdah_only
-from tests.support.wire import LoginRefused, Raw
+from tests.support.wire import Raw
 
 OTHER = "postgres"
 """A second role that PostgreSQL trusts."""
@@ -69,12 +69,6 @@ def sleeping(
             client.close()
 
 
-def refused(pooler: Pooler, database: str = APP, user: str | None = None) -> m.Fields:
-    with pytest.raises(LoginRefused) as caught:
-        pooler.raw(database, user)
-    return caught.value.fields
-
-
 class Watch:
     """Counts the servers of a pool over time by asking PostgreSQL."""
 
@@ -94,24 +88,10 @@ class Watch:
 # --- clients ---------------------------------------------------------------------------------------
 
 
-def test_clients_above_max_client_conn_are_refused_but_the_console_answers(pooler: Pooler) -> None:
-    """[O50]"""
-    with pooler.with_settings(max_client_conn=5), ExitStack() as stack:
-        for _ in range(5):
-            stack.enter_context(pooler.raw())
-        fields = refused(pooler)
-        assert fields["M"] == "no more connections allowed (max_client_conn)"
-        assert fields["C"] in ("53300", "08P01")
-        assert len(pooler.show("CLIENTS", database=pooler.database)) == 5
-    wait_until(lambda: not pooler.show("CLIENTS", database=pooler.database), 5, "all have left")
-    with pooler.raw() as client:
-        assert client.value("select 1") == "1"
-
-
 @howdah_only("not in PgBouncer 1.18")
 def test_max_db_client_connections_counts_the_clients_of_one_database(pooler: Pooler) -> None:
     with pooler.with_settings(max_db_client_connections=2), pooler.raw(APP), pooler.raw(APP):
-        fields = refused(pooler)
+        fields = login_refused(pooler)
         assert fields["M"] == "client connections exceeded (max_db_client_connections)"
         assert fields["C"] == "53300"
         with pooler.raw(ONE) as client:
@@ -121,7 +101,7 @@ def test_max_db_client_connections_counts_the_clients_of_one_database(pooler: Po
 @howdah_only("not in PgBouncer 1.18")
 def test_max_user_client_connections_counts_the_clients_of_one_user(pooler: Pooler) -> None:
     with pooler.with_settings(max_user_client_connections=2), pooler.raw(APP), pooler.raw(ONE):
-        fields = refused(pooler, BYSTANDER)
+        fields = login_refused(pooler, BYSTANDER)
         assert fields["M"] == "client connections exceeded (max_user_client_connections)"
         assert fields["C"] == "53300"
         with pooler.raw(APP, OTHER) as client:

@@ -124,20 +124,6 @@ def test_server_reset_query_always_runs_in_transaction_mode_too(launch: Launch, 
 # --- statement -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sql", ["begin", "start transaction", "select 1; begin"])
-def test_a_transaction_is_refused_in_statement_mode(pooler: Pooler, server: Server, sql: str) -> None:
-    """[O54]"""
-    with pooler.raw(STATEMENT) as client:
-        client.send(m.query(sql))
-        got = client.until_closed(within=3)
-        fields = m.errors(got)[-1]
-        assert fields["S"] == "FATAL"
-        assert fields["M"] == "transaction blocks not allowed in statement pooling mode"
-    server.wait_until_quiet(2.0)
-    with pooler.raw(STATEMENT) as client:
-        assert client.value("select 1") == "1"
-
-
 def test_statements_are_served_in_statement_mode(pooler: Pooler) -> None:
     with pooler.raw(STATEMENT) as client:
         assert client.value("select 1") == "1"

@@ -1,7 +1,4 @@
-"""Many requests in flight at once: each gets its own reply, in order, before the server is let go.
-
-The numbers in brackets are those of tests/bad_input.md.
-"""
+"""Many requests in flight at once: each gets its own reply, in order, before the server is let go."""
 
 import itertools
 import random
@@ -9,69 +6,13 @@ import threading
 
 import pytest
 
+from tests.conformance.expect import normal, replies, rival_is_served, rival_waits
 from tests.support import messages as m
 from tests.support.pooler import Pooler
 from tests.support.server import Server
-from tests.support.standard import APP, ONE, SESSION_ONE, howdah_only
-from tests.support.target import Target
-from tests.support.wire import Raw
+from tests.support.standard import ONE, SESSION_ONE, howdah_only
 
 pytestmark = pytest.mark.usefixtures("alive")
-
-Normal = tuple[bytes, object]
-
-_PLACES = frozenset("FLRV")
-"""Fields of an error that name a place in the server's source, or repeat the severity."""
-
-
-def normal(got: list[m.Message]) -> list[Normal]:
-    """Messages without what may differ between two servers: places in the source code."""
-
-    def body(message: m.Message) -> object:
-        if message.tag in (b"E", b"N"):
-            return tuple(sorted(f for f in m.fields_of(message.body).items() if f[0] not in _PLACES))
-        return message.body
-
-    return [(message.tag, body(message)) for message in got if message.tag != b"S"]
-
-
-def replies(target: Target, database: str, syncs: int, data: bytes) -> list[Normal]:
-    """What comes back for these bytes up to so many ReadyForQuery, sent while reading."""
-    with target.raw(database) as client:
-        sender = threading.Thread(target=client.send, args=(data,))
-        sender.start()
-        got = [message for _ in range(syncs) for message in client.until(within=30)]
-        sender.join()
-        assert client.silent_for(0.02)
-        assert client.value("select 'after'") == "after"
-        return normal(got)
-
-
-def test_an_error_in_a_multi_statement_query_undoes_all_of_it(pooler: Pooler, server: Server) -> None:
-    """[O37]"""
-    server.sql("create table if not exists o37(n int)")
-    server.sql("grant all on o37 to public")
-    with pooler.raw() as client:
-        got = client.query("insert into o37 values (1); select 1/0; insert into o37 values (2)")
-        assert m.tags(got) == "CEZ"
-        assert m.errors(got)[0]["C"] == "22012"
-        assert got[-1].body == b"I"
-    assert server.value("select count(*) from o37") == 0
-
-
-@pytest.mark.parametrize("database", [APP, ONE, SESSION_ONE])
-def test_a_thousand_pipelined_queries_get_what_postgresql_would_say(
-    pooler: Pooler, server: Server, database: str
-) -> None:
-    """[O38] The five-hundredth one fails; every query has its own Sync."""
-    parts = []
-    for n in range(1000):
-        sql = "select 1 / ($1::int - 500)" if n == 500 else "select $1::int + 1"
-        parts.append(m.parse("", sql) + m.bind(values=[str(n)]) + m.execute() + m.sync())
-    data = b"".join(parts)
-    got = replies(pooler, database, 1000, data)
-    assert got == replies(server, server.database, 1000, data)
-    assert [tag for tag, _ in got].count(b"E") == 1
 
 
 def test_a_simple_query_inside_a_failed_batch_is_skipped_with_it(pooler: Pooler, server: Server) -> None:
@@ -124,29 +65,6 @@ def test_how_the_bytes_are_cut_makes_no_difference(pooler: Pooler, server: Serve
 
 
 # --- a server is not let go while anything is open ----------------------------------------------
-
-
-def rival_waits(pooler: Pooler, rival: Raw) -> None:
-    rival.send(m.query("select 'rival'"))
-    pooler.wait_for_pool(ONE, cl_waiting=1)
-    assert rival.silent_for(0.2)
-
-
-def rival_is_served(rival: Raw) -> None:
-    assert m.rows(rival.until()) == [["rival"]]
-
-
-@howdah_only("PgBouncer 1.18 does not answer the Describe before a Sync")
-def test_a_flushed_describe_keeps_its_server_until_sync(pooler: Pooler) -> None:
-    """[O39]"""
-    with pooler.raw(ONE) as client, pooler.raw(ONE) as rival:
-        client.send(m.parse("", "select $1::text") + m.describe(b"S") + m.flush())
-        assert m.tags(client.until(b"T")) == "1tT"
-        rival_waits(pooler, rival)
-        assert client.silent_for(0.2)
-        got = client.ask(m.bind(values=["mine"]) + m.execute() + m.sync())
-        assert m.rows(got) == [["mine"]]
-        rival_is_served(rival)
 
 
 @howdah_only("PgBouncer 1.18 gives the server away at the error")

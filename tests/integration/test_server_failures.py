@@ -1,8 +1,6 @@
 """PostgreSQL is away, starting, refusing, crashing or hostile.
 
 Clients wait where that helps, and hear the truth where it does not.
-
-The numbers in brackets are those of tests/bad_input.md.
 """
 
 import itertools
@@ -13,6 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.conformance.expect import refusing
 from tests.integration.conftest import FAKE, Launch, before_fake
 from tests.support import messages as m
 from tests.support.fault_proxy import FaultProxy, Way, wait_until
@@ -164,27 +163,6 @@ def test_replies_in_tiny_pieces_are_put_together(behind_proxy: Pooler, proxy: Fa
 
 
 @howdah_only("PgBouncer waits for server_login_retry after each")
-@pytest.mark.parametrize("sqlstate", ["57P03", "57P02"])
-def test_clients_wait_while_the_server_is_starting_up(
-    launch: Launch, fake: FakeServer, sqlstate: str
-) -> None:
-    """[O47]"""
-
-    fake.script = refusing(sqlstate, "the database system is starting up")
-    pooler = before_fake(launch, fake, query_wait_timeout=30)
-    with pooler.socket(30) as client:
-        client.send(m.startup({"user": "u", "database": FAKE}) + m.query("select 'ready'"))
-        wait_until(lambda: fake.logins() >= 3, 5, "it keeps asking")
-        asked = fake.logins()
-        assert asked < 20
-        started = time.monotonic()
-        fake.script = default_script
-        client.finish_login()
-        assert m.rows(client.until(within=5)) == [["select 'ready'"]]
-        assert time.monotonic() - started < 2.0
-
-
-@howdah_only("PgBouncer waits for server_login_retry after each")
 def test_the_probes_of_a_starting_server_become_rarer(launch: Launch, fake: FakeServer) -> None:
     times: list[float] = []
 
@@ -207,49 +185,6 @@ def test_the_probes_of_a_starting_server_become_rarer(launch: Launch, fake: Fake
 
 
 # --- refused on principle ----------------------------------------------------------------------------
-
-
-def refusing(sqlstate: str, text: str) -> Callable[[Conversation], None]:
-    return lambda conversation: conversation.refuse(sqlstate, text)
-
-
-@howdah_only("PgBouncer 1.18 keeps the first client waiting")
-def test_a_wrong_server_password_is_told_at_once_and_tried_once(launch: Launch, fake: FakeServer) -> None:
-    """[O48]"""
-    fake.script = refusing("28P01", 'password authentication failed for user "u"')
-    pooler = before_fake(launch, fake, server_login_retry=30)
-    for _ in range(10):
-        started = time.monotonic()
-        with pytest.raises(LoginRefused, match='password authentication failed for user "u"'):
-            pooler.raw(FAKE)
-        assert time.monotonic() - started < 1.0
-    assert fake.logins() == 1
-
-
-@howdah_only("PgBouncer's cached error has a code of its own")
-@pytest.mark.parametrize(
-    ("sqlstate", "text"),
-    [
-        ("28P01", "password authentication failed"),
-        ("3D000", 'database "x" does not exist'),
-        ("28000", 'no pg_hba.conf entry for host "127.0.0.1"'),
-    ],
-)
-def test_waiting_clients_hear_the_servers_own_words(
-    launch: Launch, fake: FakeServer, sqlstate: str, text: str
-) -> None:
-    """[O48]"""
-    fake.script = refusing(sqlstate, text)
-    pooler = before_fake(launch, fake, server_login_retry=30)
-    with ExitStack() as stack:
-        clients = [stack.enter_context(pooler.socket()) for _ in range(10)]
-        for client in clients:
-            client.send(m.startup({"user": "u", "database": FAKE}))
-        for client in clients:
-            got = client.until_closed(within=3)
-            assert [(fields["S"], fields["C"]) for fields in m.errors(got)] == [("FATAL", sqlstate)]
-            assert text in m.errors(got)[0]["M"]
-    assert fake.logins() <= 2
 
 
 @howdah_only("PgBouncer 1.18 keeps the first client waiting")
@@ -280,28 +215,6 @@ def fragile(new_postgres: Callable[..., PostgresServer]) -> Iterator[Server]:
     server = Server(postgres, postgres.new_database())
     yield server
     server.close()
-
-
-@howdah_only("PgBouncer waits for server_login_retry")
-def test_a_crash_costs_each_active_client_one_error_and_the_waiting_ones_nothing(
-    launch: Launch, fragile: Server
-) -> None:
-    """[O46] Fifty active, fifty waiting; one backend is killed as by the kernel."""
-    pooler = launch({APP: entry(fragile, pool_size=50)}, user=fragile.user)
-    active, waiting = logged_in(pooler, APP, 50), logged_in(pooler, APP, 50)
-    for client in active:
-        client.send(m.query("select pg_sleep(30) /* active */"))
-    wait_until(lambda: len(fragile.busy_backends()) == 50, 10, "all fifty run")
-    for client in waiting:
-        client.send(m.query("select 'served'"))
-    pooler.wait_for_pool(APP, cl_waiting=50)
-    fragile.postgres.own.kill_backend(fragile.wait_for_query("/* active */"))
-    for client in active:
-        (fields,) = m.errors(client.until_closed(within=10))
-        assert fields["C"] in ("57P02", "08006"), fields
-    for client in waiting:
-        assert m.rows(client.until(within=20)) == [["served"]]
-    close_all(active + waiting)
 
 
 @howdah_only("PgBouncer waits for server_login_retry")

@@ -1,25 +1,20 @@
-"""Clients that read slowly or not at all: they cost little memory, and nobody else notices.
-
-The numbers in brackets are those of tests/bad_input.md.
-"""
+"""Clients that read slowly or not at all: they cost little memory, and nobody else notices."""
 
 import threading
 import time
 
 import pytest
 
+from tests.conformance.expect import MIB, grown
 from tests.integration.conftest import Launch
 from tests.support import messages as m
-from tests.support.alive import BYSTANDER
 from tests.support.fault_proxy import wait_until
 from tests.support.pooler import Pooler
 from tests.support.server import Server
 from tests.support.standard import APP, ONE, databases, howdah_only
-from tests.support.wire import Raw
 
 pytestmark = pytest.mark.usefixtures("alive")
 
-MIB = 1024 * 1024
 HUGE = "select repeat('x', 1000) from generate_series(1, 200000)"
 """A result of 200 MB."""
 
@@ -29,59 +24,12 @@ def pooler(module_launch: Launch, server: Server) -> Pooler:
     return module_launch(databases(server))
 
 
-def grown(pooler: Pooler, before: int, seconds: float) -> int:
-    """The most by which resident memory exceeds `before` within that time."""
-    most, deadline = 0, time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        most = max(most, pooler.rss() - before)
-        time.sleep(0.02)
-    return most
-
-
-def latencies(client: Raw, count: int) -> list[float]:
-    times = []
-    for number in range(count):
-        started = time.perf_counter()
-        assert client.value(f"select {number}") == str(number)
-        times.append(time.perf_counter() - started)
-    return sorted(times)
-
-
-def test_a_client_that_reads_nothing_costs_little_and_disturbs_nobody(pooler: Pooler, server: Server) -> None:
-    """[O58]"""
-    with pooler.raw(BYSTANDER) as bystander, pooler.raw(ONE) as client:
-        alone = latencies(bystander, 200)
-        before = pooler.rss()
-        client.send(m.query(HUGE))
-        assert grown(pooler, before, 1.0) < 4 * MIB
-        crowded = latencies(bystander, 200)
-        assert crowded[197] < alone[197] + 0.05
-        assert pooler.rss() - before < 4 * MIB
-        assert server.busy_backends()
-        client.reset()
-    server.wait_until_quiet(3.0)
-
-
 def test_a_client_that_reads_late_gets_everything(pooler: Pooler) -> None:
     with pooler.raw(ONE) as client:
         client.send(m.query("select n from generate_series(1, 300000) n"))
         time.sleep(0.3)
         got = client.until(within=30)
     assert [int(str(row[0])) for row in m.rows(got)] == list(range(1, 300_001))
-
-
-@howdah_only("our own setting")
-def test_client_write_timeout_frees_the_server(pooler: Pooler, server: Server) -> None:
-    """[O58]"""
-    with pooler.with_settings(client_write_timeout=1), pooler.raw(ONE) as client, pooler.raw(ONE) as rival:
-        client.send(m.query(HUGE))
-        server.wait_for_query("200000")
-        started = time.monotonic()
-        rival.send(m.query("select 'served'"))
-        assert m.rows(rival.until(within=6)) == [["served"]]
-        assert time.monotonic() - started >= 0.8
-        with pytest.raises((EOFError, ConnectionError)):
-            client.take(200 * MIB)
 
 
 @howdah_only("our own setting")
