@@ -4,6 +4,7 @@ Exits with 1 where PostgreSQL passes and Howdah does not, and where a further pa
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -120,4 +121,5 @@ def _progress(text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -4,20 +4,17 @@ Law: a part says what it has found in its last line and by its exit code; one
 that is not written yet is said to be so, and is no failure.
 """
 
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from tests.support.pooler import ROOT
+from tests.conformance import programs
 
 NAMES = ("differential", "hostile", "nonce", "model", "fuzz")
 PACKAGE = "tests.conformance"
 
 _TAIL = 40
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -52,24 +49,11 @@ def program(name: str, package: str = PACKAGE) -> str | None:
     return module
 
 
-def run(name: str, *, package: str = PACKAGE, arguments: Sequence[str] = ()) -> Section:
+def run(name: str, package: str = PACKAGE) -> Section:
     """Runs one part to its end, however long it takes."""
     module = program(name, package)
     if module is None:
         return Section(name, None)
-    lines: list[str] = []
-    with subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip():
-                lines.append(line.rstrip())
-                del lines[:-_TAIL]
-    return Section(name, process.returncode, lines[-1] if lines else "says nothing", lines)
+    done = programs.run([sys.executable, "-m", module])
+    lines = [line.rstrip() for line in done.said.splitlines() if line.strip()][-_TAIL:]
+    return Section(name, done.code, lines[-1] if lines else "says nothing", lines)

@@ -4,7 +4,6 @@ Law: a target is chosen by the environment alone, so that
 `HOWDAH_TEST_POOLER=pgbouncer pytest tests/conformance/cases` is the same run.
 """
 
-import contextlib
 import os
 import re
 import subprocess
@@ -15,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxy.demo.binaries import NoPostgres, find
-from tests.conformance import direct
+from tests.conformance import direct, programs
 from tests.conformance.outcomes import Results, read
 from tests.conformance.table import Column
-from tests.support.pooler import ROOT, PgBouncer
+from tests.support.pooler import PgBouncer
 
 CASES = Path("tests") / "conformance" / "cases"
 _CASE_SECONDS = 90
@@ -52,19 +51,8 @@ class Target:
         """Runs pytest to its end."""
         with tempfile.TemporaryDirectory(prefix="howdah-cases-") as place:
             path = Path(place) / "outcomes.json"
-            log = Path(place) / "said.txt"
-            with log.open("wb") as file, contextlib.suppress(subprocess.TimeoutExpired):
-                subprocess.run(
-                    command(path, cases, folder),
-                    cwd=ROOT,
-                    env={**os.environ, **self.environment},
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=file,
-                    timeout=_RUN_SECONDS,
-                    check=False,
-                )
-            return Played(read(path), log.read_text(errors="replace"))
+            done = programs.run(command(path, cases, folder), self.environment, within=_RUN_SECONDS)
+            return Played(read(path), done.said)
 
 
 def command(path: Path, cases: Sequence[str], folder: Path) -> list[str]:

@@ -5,10 +5,11 @@ import pytest
 from tests.conformance.marks import pgbouncer_fails
 from tests.support import messages as m
 from tests.support.pooler import Pooler
-from tests.support.standard import APP, ONE, SESSION_ONE
+from tests.support.standard import APP, ONE, SESSION_ONE, STATEMENT
 from tests.support.wire import Raw
 
-DATABASES = pytest.mark.parametrize("database", [APP, ONE, SESSION_ONE])
+WITH_TRANSACTIONS = [APP, ONE, SESSION_ONE]
+DATABASES = pytest.mark.parametrize("database", [*WITH_TRANSACTIONS, STATEMENT])
 
 ROUNDS = 1000
 
@@ -41,7 +42,7 @@ def test_an_unknown_statement_is_an_error_until_sync(pooler: Pooler, database: s
 
 
 @pytest.mark.case("O34")
-@DATABASES
+@pytest.mark.parametrize("database", WITH_TRANSACTIONS)
 def test_an_unknown_statement_fails_its_transaction_and_no_more(pooler: Pooler, database: str) -> None:
     with pooler.raw(database) as client:
         client.rows("begin")
