@@ -35,6 +35,8 @@ EMPTY: Final = 4
 ERROR_HEAD: Final = 96
 # Enough of an ErrorResponse for the names in its message as well; of a Bind for the names it begins with.
 NAMES_HEAD: Final = 2_048
+# All of the longest RowDescription that can be (1,664 columns): the reply to a Describe of ours is kept back.
+NAMES_WHOLE: Final = 256 * 1024
 # A named Parse is kept whole, to be repeated on other servers; PostgreSQL's clients write far shorter ones.
 NAMED_MOST: Final = 16 << 20
 COMMAND_HEAD: Final = 16
@@ -153,7 +155,15 @@ _BACKEND_LOOKS: Final = {
     tags.READY_FOR_QUERY: WHOLE,
 }
 BACKEND_LOOK: Final = _table(0, _BACKEND_LOOKS)
-BACKEND_LOOK_NAMES: Final = _table(0, _BACKEND_LOOKS | {tags.ERROR_RESPONSE: NAMES_HEAD})
+BACKEND_LOOK_NAMES: Final = _table(
+    0,
+    _BACKEND_LOOKS
+    | {
+        tags.ERROR_RESPONSE: NAMES_HEAD,
+        tags.ROW_DESCRIPTION: NAMES_WHOLE,
+        tags.PARAMETER_DESCRIPTION: NAMES_WHOLE,
+    },
+)
 """As BACKEND_LOOK, where names of prepared statements in errors are replaced."""
 
 

@@ -11,7 +11,7 @@ from protocol import tags
 
 _head: Final = Struct("!BI").pack
 _STATEMENT: Final = 0x53
-CLOSE_STATEMENT: Final = b"S"
+_field: Final = Struct("!IHIHIH")
 
 
 def name_at(buffer: bytes, start: int, stop: int) -> int:
@@ -42,7 +42,12 @@ def parse(name: bytes, text: bytes) -> bytes:
 
 def close(name: bytes) -> bytes:
     """A Close of a statement."""
-    return _head(tags.CLOSE, 6 + len(name)) + CLOSE_STATEMENT + name + b"\0"
+    return _head(tags.CLOSE, 6 + len(name)) + b"S" + name + b"\0"
+
+
+def describe(name: bytes) -> bytes:
+    """A Describe of a statement."""
+    return _head(tags.DESCRIBE, 6 + len(name)) + b"S" + name + b"\0"
 
 
 def query(text: bytes) -> bytes:
@@ -58,3 +63,16 @@ def replaced_in_error(buffer: bytes, start: int, stop: int, end: int, old: bytes
     body = buffer[start + 5 : min(stop, end)]
     changed = body.replace(old, new)
     return _head(tags.ERROR_RESPONSE, stop - start - 1 + len(changed) - len(body)) + changed
+
+
+def shape(description: bytes) -> bytes:
+    """What PostgreSQL compares of a RowDescription (its body) before it uses a cached plan: names and types
+    of the columns, not the tables they come from. What is not one is returned as it is.
+    """
+    parts = []
+    pos = 2
+    while (stop := description.find(b"\0", pos)) >= 0 and stop + 1 + _field.size <= len(description):
+        _, _, kind, size, modifier, _ = _field.unpack_from(description, stop + 1)
+        parts.append(description[pos : stop + 1] + b"%d,%d,%d;" % (kind, size, modifier))
+        pos = stop + 1 + _field.size
+    return b"".join(parts) if pos == len(description) else description

@@ -145,12 +145,13 @@ class Client:
         return f"{self.peer[0]}:{self.peer[1]}" if self.peer[1] else self.peer[0]
 
     def finish(self, error: PoolerError | ProtocolError | None, reason: ClientClosed) -> None:
-        """Tell the client, if there is anything to tell, and close."""
+        """Tell the client, if there is anything to tell and it can be told between two messages; close."""
         if self.finished or self.connection.closed:
             return
         self.finished = True
         if error is not None:
-            self.connection.write(error_response(error))
+            if self.session is None or not self.session.is_torn():
+                self.connection.write(error_response(error))
             self.lobby.count_error(self, error)
         self._leave(reason, str(error) if error is not None else None)
         self._close()

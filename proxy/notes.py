@@ -34,16 +34,23 @@ UNNAMED: Final = 9
 DEALLOCATED: Final = 10
 """A client's DEALLOCATE of a name it has, as a simple query."""
 
-SKIPPED: Final = frozenset((REPEATED, EVICTED, UNNAMED))
+DESCRIBED: Final = 11
+"""A Describe of ours, to know what the rows of a new statement look like, or whether they still do."""
+STALE: Final = 12
+"""A client's Bind or Describe of a name whose rows no longer look as it was told: sent as one of a name that
+nobody has."""
+
+SKIPPED: Final = frozenset((REPEATED, EVICTED, UNNAMED, DESCRIBED))
 """Kinds of requests the client knows nothing of."""
 
 
 class Name:
     """One name of a client's, and the note about each Bind and Describe of it. `pending` is what is still to
-    be answered about the name itself; `before` what it stood for until then.
+    be answered about the name itself; `before` what it stood for until then. `stale`: its rows no longer look
+    as the client was told.
     """
 
-    __slots__ = ("before", "closed", "kind", "name", "pending", "size", "statement")
+    __slots__ = ("before", "closed", "kind", "name", "pending", "size", "stale", "statement")
 
     def __init__(self, name: bytes, statement: "Statement", before: "Name | None") -> None:
         self.kind = CALLED
@@ -53,6 +60,7 @@ class Name:
         self.pending: Note | None = None
         self.before = before
         self.closed = False
+        self.stale = False
 
 
 class Note:

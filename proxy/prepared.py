@@ -35,6 +35,7 @@ REST_DROPPED: Final = 2
 _PARSE_COMPLETE: Final = bytes((tags.PARSE_COMPLETE, 0, 0, 0, 4))
 _CLOSE_NOTHING: Final = rename.close(MISSING)
 _FAILING: Final = rename.parse(MISSING, b"howdah\0\0\0")
+_FLUSH: Final = bytes((tags.FLUSH, 0, 0, 0, 4))
 _TRIVIAL: Final = b"SELECT 1\0\0\0"
 
 # PostgreSQL compares so much of a name (NAMEDATALEN - 1).
@@ -138,23 +139,26 @@ class Prepared:
             self._close(server, name, known, start, stop, buffer, edits)
             return SENT
         if known is None or known.closed:
-            self._miss(server, tag, name, start, stop, buffer, edits)
+            self._miss(server, tag, name, notes.MISSED, start, stop, buffer, edits)
             return SENT
-        statement = known.statement
-        preparation = server.statements.prepared.get(statement)
+        preparation = self._usable(server, known)
         repeated = b""
-        if (
-            preparation is None
-            or preparation.generation != statement.generation
-            or not (preparation.confirmed or preparation.group == self.group)
-        ):
-            preparation, repeated = self._repeat(server, known, now)
-        else:
+        if preparation is not None:
+            if preparation.checking:
+                return WAITS
             self._pool.statements.hits += 1
+        elif known.stale:
+            self._miss(server, tag, known.name, notes.STALE, start, stop, buffer, edits)
+            return SENT
+        elif known.statement.shape is not None and known.statement.verified != self._pool.database.ddl:
+            self._verify(server, known, start, edits, now)
+            return WAITS
+        else:
+            preparation, repeated = self._repeat(server, known, now)
         preparation.used = now
         if tag == tags.BIND:
             self._pool.stats.bind_count += 1
-            statement.uses += 1
+            known.statement.uses += 1
         head = rename.renamed(buffer, start, stop, at, name_stop, preparation.name)
         edits.append((start, name_stop, repeated + head))
         outstanding.note(tag, known)
@@ -200,7 +204,7 @@ class Prepared:
         if (
             preparation is not None
             and preparation.confirmed
-            and preparation.generation == statement.generation
+            and not preparation.checking
             and not self.failed
             and not self._owes(server, _CHANGES)
         ):
@@ -215,6 +219,8 @@ class Prepared:
                 (start, name_stop, rename.renamed(buffer, start, stop, at, name_stop, preparation.name))
             )
             outstanding.note(tags.PARSE, note)
+            if statement.shape is None:
+                edits.append((stop, stop, self._describe(server, preparation)))
         self._take(name, statement, note, known)
         return SENT
 
@@ -238,31 +244,48 @@ class Prepared:
             self.unsure.append(note)
         return preparation
 
+    def _usable(self, server: "Server", known: Name) -> Preparation | None:
+        """What the server has prepared for this name, if that may be used now."""
+        preparation = server.statements.prepared.get(known.statement)
+        if preparation is not None and (preparation.confirmed or preparation.group == self.group):
+            return preparation
+        if known.statement.values is self._pool.tracked.parsing(server.values):
+            return None
+        # Other clients with the settings it was made for must not get a plan made under these.
+        text = known.statement.text
+        self._move(known, self._statement(server, text) or self._private(server, text))
+        preparation = server.statements.prepared.get(known.statement)
+        return preparation if preparation is not None and preparation.confirmed else None
+
     def _repeat(self, server: "Server", known: Name, now: int) -> tuple[Preparation, bytes]:
         """Have the server prepare what the client has prepared elsewhere."""
-        statement = known.statement
-        values = self._pool.tracked.parsing(server.values)
-        if statement.values is not values:
-            # Other clients with the old settings must not get a plan made under these.
-            found = self._statement(server, statement.text) or self._private(server, statement.text)
-            self._move(known, found)
-            statement = found
-            there = server.statements.prepared.get(found)
-            if there is not None and there.confirmed and there.generation == found.generation:
-                return there, b""
         note = Note(notes.REPEATED, self.group, known.name)
-        preparation = self._prepare(server, note, statement, now)
+        preparation = self._prepare(server, note, known.statement, now)
         server.outstanding.note(tags.PARSE, note)
-        return preparation, rename.parse(preparation.name, statement.text)
+        return preparation, rename.parse(preparation.name, known.statement.text)
+
+    def _describe(self, server: "Server", preparation: Preparation) -> bytes:
+        note = Note(notes.DESCRIBED, self.group)
+        note.preparation = preparation
+        server.outstanding.note(tags.DESCRIBE, note)
+        return rename.describe(preparation.name)
+
+    def _verify(self, server: "Server", known: Name, start: int, edits: list[Edit], now: int) -> None:
+        """The schema was changed since the client was told what the rows of its statement look like: ask
+        whether they still do. PostgreSQL itself would not let it have others.
+        """
+        preparation, repeated = self._repeat(server, known, now)
+        preparation.checking = True
+        edits.append((start, start, repeated + self._describe(server, preparation) + _FLUSH))
 
     def _parse_again(
         self, server: "Server", known: Name, text: bytes, start: int, stop: int, buffer: bytes,
         edits: list[Edit], now: int,
     ) -> None:  # fmt: skip
         """A name that is taken: PostgreSQL says so, after everything else that may be wrong with the text."""
-        preparation = server.statements.prepared.get(known.statement)
+        preparation = self._usable(server, known)
         repeated = b""
-        if preparation is None or not (preparation.confirmed or preparation.group == self.group):
+        if preparation is None:
             preparation, repeated = self._repeat(server, known, now)
         note = Note(notes.AGAIN, self.group, known.name)
         note.preparation = preparation
@@ -310,16 +333,24 @@ class Prepared:
         server.outstanding.note(tags.CLOSE, note)
 
     def _miss(
-        self, server: "Server", tag: int, name: bytes, start: int, stop: int, buffer: bytes, edits: list[Edit]
+        self,
+        server: "Server",
+        tag: int,
+        name: bytes,
+        kind: int,
+        start: int,
+        stop: int,
+        buffer: bytes,
+        edits: list[Edit],
     ) -> None:
         """A statement the client does not have, unless SQL's PREPARE has made it on this very server."""
-        if self.by_sql and not name.startswith(PREFIX):
+        if self.by_sql and kind == notes.MISSED and not name.startswith(PREFIX):
             server.outstanding.push(tag)
             return
         at = rename.name_at(buffer, start, stop)
         name_stop = buffer.index(b"\0", at)
         edits.append((start, name_stop, rename.renamed(buffer, start, stop, at, name_stop, MISSING)))
-        server.outstanding.note(tag, Note(notes.MISSED, self.group, name))
+        server.outstanding.note(tag, Note(kind, self.group, name))
 
     def _parse_unnamed(
         self, server: "Server", start: int, stop: int, buffer: bytes, end: int, edits: list[Edit]
@@ -353,7 +384,7 @@ class Prepared:
             outstanding.note(tags.PARSE, Note(notes.UNNAMED, self.group))
             outstanding.push(tag)
         else:
-            self._miss(server, tag, b"", start, stop, buffer, edits)
+            self._miss(server, tag, b"", notes.MISSED, start, stop, buffer, edits)
 
     def _query(
         self, server: "Server", start: int, stop: int, buffer: bytes, end: int, edits: list[Edit]
@@ -406,14 +437,16 @@ class Prepared:
 
     # Replies.
 
-    def answered(self, server: "Server", note: Name | Note, tag: int) -> bytes | None:
+    def answered(self, server: "Server", note: Note, tag: int, body: bytes) -> bytes | None:
         """A reply came to a request with a note; returns what the client gets for it, None for that very
         reply.
         """
         kind = note.kind
-        if kind == notes.CALLED or isinstance(note, Name):
-            return None
         preparation = note.preparation
+        if kind == notes.DESCRIBED:
+            if preparation is not None and tag != tags.PARAMETER_DESCRIPTION:
+                self._described(server, preparation, rename.shape(body))
+            return b""
         if kind in notes.SKIPPED:
             if preparation is not None:
                 server.statements.confirm(preparation)
@@ -432,6 +465,25 @@ class Prepared:
         if entry is not None and entry.before is not None:
             entry.before = None
         return _PARSE_COMPLETE if kind == notes.KNOWN else None
+
+    def _described(self, server: "Server", preparation: Preparation, shape: bytes) -> None:
+        statement = preparation.statement
+        if not preparation.checking:
+            if statement.shape is None:
+                statement.shape = shape
+            return
+        preparation.checking = False
+        if statement.shape == shape:
+            statement.verified = self._pool.database.ddl
+            return
+        # This is a new statement in all but its text. The old one stays for the names that stand for it: each
+        # client has to be told.
+        fresh = self._statement(server, statement.text) or self._private(server, statement.text)
+        fresh.shape = shape
+        server.statements.adopt(preparation, fresh)
+        for known in self.names.values():
+            if known.statement is statement:
+                known.stale = True
 
     def _deallocating_answered(self, note: Note, tag: int) -> bytes | None:
         """Of the two statements sent, the client knows of the second."""
@@ -533,17 +585,40 @@ class Prepared:
         if isinstance(failed, Name):
             code = _sqlstate(head)
             if _tells_of_stale(code, head):
-                failed.statement.generation += 1
+                self._renew(server, failed, code)
                 if repeatable and self._may_repeat(code):
                     self.repeating, self.sent = self.sent, None
                     return b""
             return self._in_own_words(buffer, start, stop, end, failed.name)
         if not isinstance(failed, Note):
             return None
+        if failed.kind == notes.STALE and stop <= end:
+            known = self.names.get(failed.name)
+            if known is not None:
+                self._renew(server, known, _STALE_PLAN)
+            if repeatable and self._may_repeat(_STALE_PLAN):
+                self.repeating, self.sent = self.sent, None
+                return b""
+            text = "cached plan must not change result type"
+            return ErrorResponse.make("ERROR", sqlstate.FEATURE_NOT_SUPPORTED, text).encode()
         if failed.kind == notes.REFUSED and stop <= end:
             text = failed.text.decode()
             return ErrorResponse.make("ERROR", sqlstate.CONFIGURATION_LIMIT_EXCEEDED, text).encode()
         return self._in_own_words(buffer, start, stop, end, failed.name)
+
+    def _renew(self, server: "Server", known: Name, code: bytes) -> None:
+        """The next use of this name shall prepare its text afresh."""
+        statement = known.statement
+        preparation = server.statements.prepared.get(statement)
+        if code == _NOT_THERE:
+            if preparation is not None:
+                server.statements.remove(preparation)
+            return
+        known.stale = False
+        if preparation is not None and statement.verified == self._pool.database.ddl:
+            # The change of the schema did not pass through here.
+            self._pool.database.ddl += 1
+        self._move(known, self._statement(server, statement.text) or self._private(server, statement.text))
 
     def _in_own_words(self, buffer: bytes, start: int, stop: int, end: int, name: bytes) -> bytes | None:
         """The client's name for the statement in the place of ours."""
@@ -559,8 +634,12 @@ class Prepared:
         """A request that PostgreSQL has thrown away, or refused."""
         kind = note.kind
         entry = note.entry
-        if note.preparation is not None and kind != notes.AGAIN:
-            server.statements.remove(note.preparation)
+        preparation = note.preparation
+        if kind == notes.DESCRIBED:
+            if preparation is not None and preparation.checking:
+                server.statements.retire(preparation)
+        elif preparation is not None and kind != notes.AGAIN:
+            server.statements.remove(preparation)
         if kind == notes.EVICTED:
             server.statements.put_back(note.name)
         elif kind == notes.UNNAMED:

@@ -80,6 +80,7 @@ class Session:
         "_skip_to_sync",
         "_stalled",
         "_stops",
+        "_torn",
         "applied",
         "boot",
         "client",
@@ -138,6 +139,7 @@ class Session:
         self._cancel_pending = False
         self._stalled = False
         self._stops = 0
+        self._torn = False
 
     # From the client.
 
@@ -426,6 +428,7 @@ class Session:
             outstanding.rows()
         self._to_client(buffer, end, edits)
         if framer.fault is not None:
+            framer.lead = 0
             raise framer.fault
         if self._stalled and not (self.prepared is not None and self.prepared.repeating is not None):
             self._stalled = False
@@ -438,7 +441,9 @@ class Session:
     ) -> None:
         """A reply to a request we have a note about."""
         if self.prepared is not None and isinstance(note, Note):
-            instead = self.prepared.answered(server, note, tag)
+            framer = server.framer
+            body = framer.buffer[start + 5 : min(stop, framer.end)]
+            instead = self.prepared.answered(server, note, tag, body)
             if instead is not None:
                 edits.append((start, stop, instead))
 
@@ -505,6 +510,7 @@ class Session:
         if blurred:
             if stop <= end:
                 self._to_client(buffer, stop, edits)
+                server.framer.lead = 0
             raise UnexpectedMessage("COPY failed among Syncs: the replies to come cannot be told apart")
 
     def _ready(self, server: "Server", status: int, now: int) -> bool:
@@ -636,6 +642,9 @@ class Session:
     def server_lost(self, server: "Server", error: PoolerError | ProtocolError | None, now: int) -> None:
         """Our server is gone. `error` is what to tell the client; None if the server has said it itself."""
         aligning = self.held is not None and not self._stalled
+        framer = server.framer
+        # Of a chunk in which there was a fault nothing has been passed on.
+        self._torn = (framer.lead if isinstance(error, ProtocolError) else framer.rest) > 0
         self._unlink(server)
         if aligning and not self.closed:
             self._borrow_again(now)
@@ -691,6 +700,12 @@ class Session:
         """Whether the client asks for nothing and is in no transaction."""
         server = self.server
         return self.held is None and (server is None or server.status == tags.STATUS_IDLE)
+
+    def is_torn(self) -> bool:
+        """Whether the client has been sent a part of a message whose rest is not there: whatever it is sent
+        now it would take for that rest.
+        """
+        return self._torn or (self.server is not None and self.server.framer.rest > 0)
 
     def unable_to_write_since(self) -> int:
         """Since when the client takes nothing of what it is sent (ns); 0 if it does."""

@@ -25,20 +25,21 @@ Key = tuple[str, bytes, Values, Applied]
 class Statement:
     """`text` is the body of its Parse behind the name: query, number and types of parameters.
 
-    `ddl` is the database's count of schema changes when it was first parsed. Preparations of an older
-    `generation` are out of use. `clients` is how many names stand for it at present, `uses` how often a
-    client has prepared or bound it.
+    `ddl` is the database's count of schema changes when it was first parsed, `shape` what its rows looked
+    like then (None if that is not known), `verified` the count at which they were last seen to look so.
+    `clients` is how many names stand for it at present, `uses` how often a client has prepared or bound it.
     """
 
-    __slots__ = ("clients", "ddl", "generation", "key", "shared", "text", "uses", "values")
+    __slots__ = ("clients", "ddl", "key", "shape", "shared", "text", "uses", "values", "verified")
 
     def __init__(self, key: Key, ddl: int, *, shared: bool) -> None:
         self.key = key
         self.text = key[1]
         self.values = key[2]
         self.ddl = ddl
+        self.verified = ddl
+        self.shape: bytes | None = None
         self.shared = shared
-        self.generation = 0
         self.clients = 0
         self.uses = 0
 
@@ -50,16 +51,17 @@ class Statement:
 
 class Preparation:
     """A statement on one server. `used`: when it was last asked for (ns). `group`: which of its session's
-    groups of messages prepared it, of importance until it is `confirmed` by ParseComplete.
+    groups of messages prepared it, of importance until it is `confirmed` by ParseComplete. `checking`:
+    whether its rows still look as they did is being asked.
     """
 
-    __slots__ = ("confirmed", "generation", "group", "name", "statement", "used")
+    __slots__ = ("checking", "confirmed", "group", "name", "statement", "used")
 
     def __init__(self, name: bytes, statement: Statement, group: int, now: int) -> None:
         self.name = name
         self.statement = statement
-        self.generation = statement.generation
         self.group = group
+        self.checking = False
         self.confirmed = False
         self.used = now
 
@@ -199,7 +201,6 @@ class ServerStatements:
         else:
             self.size += statement.size
         preparation.statement = statement
-        preparation.generation = statement.generation
         self.prepared[statement] = preparation
 
     def parted(self) -> None:
