@@ -1,0 +1,149 @@
+"""Which scripts may be compared: what no script says, and why.
+
+Laws: an author asks before every message, and shrinking keeps to the same rules, so that no script is ever
+reduced to a difference that everybody knows.
+
+- The unnamed portal is used only behind its own Bind, before the next Sync or Query. PostgreSQL 18.4 itself
+  crashes otherwise: a simple query that fails in a transaction block leaves an unnamed portal whose text has
+  been freed, and an Execute of it reads that text.
+- Where a COPY FROM STDIN may have begun, its data and its end follow: another request breaks the connection,
+  so it may only be the last of all.
+- SQL-level PREPARE is session state: used and deallocated in one transaction.
+- No Sync stands among the data of a COPY that fails. Whether it is answered depends on where PostgreSQL was
+  when it failed, and only PostgreSQL knows; the pooler gives up such a server.
+"""
+
+import re
+from collections.abc import Sequence
+
+from tests.conformance.differential.script import Step
+
+_ENDS_TRANSACTION = re.compile(r"\b(commit|rollback(?! to)|abort|end)\b", re.IGNORECASE)
+_BEGINS = re.compile(r"begin( isolation level [a-z ]+)?", re.IGNORECASE)
+_COPIES_IN = re.compile(r"\bfrom stdin\b", re.IGNORECASE)
+SQL_PREPARED = re.compile(r"\bq\d{7}_\d+\b")
+SQL_PREPARED_BYTES = re.compile(rb"\bq\d{7}_")
+"""Names of SQL-level prepared statements; no other text contains the like."""
+
+
+class Rules:
+    """Goes along a script. `shared`: transactions of several sessions take turns on a server."""
+
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
+        self._ending: set[str] = set()
+        self._prepared: set[str] = set()
+        self._bound = False
+        self._block = not shared
+        self._clean = True
+        self._copies: set[str] = set()
+        self._copy_portals: set[str] = set()
+        self._copying = False
+
+    @property
+    def copying(self) -> bool:
+        """Whether the server may be waiting for COPY data."""
+        return self._copying
+
+    @property
+    def bound(self) -> bool:
+        """Whether the unnamed portal was bound since the last Sync or Query."""
+        return self._bound
+
+    @property
+    def in_block(self) -> bool:
+        """Whether the next message is certainly in the transaction block of the ones before, or no matter."""
+        return self._block
+
+    def allows(self, step: Step) -> bool:
+        """Whether this may come next."""
+        tag = step.tag
+        if self._copying:
+            return tag in "dcfHS"
+        if (tag == "D" and step.body == b"P\0") or (tag == "E" and step.body[0] == 0):
+            return self._bound
+        if tag == "Q":
+            made = set(re.findall(r"prepare (q\d{7}_\d+)", step.strings(1)[0], re.IGNORECASE))
+            used = set(SQL_PREPARED.findall(step.strings(1)[0])) - made
+            return used <= self._prepared and (not made or self._block or ";" in step.strings(1)[0])
+        return True
+
+    def take(self, step: Step) -> None:
+        """This comes next."""
+        match step.tag:
+            case "P":
+                self._parse(*step.strings(2))
+            case "B":
+                self._bind(*step.strings(2))
+            case "E":
+                self._copying = step.strings(1)[0] in self._copy_portals
+            case "S" | "Q" | "F":
+                self._boundary(step)
+            case "c" | "f":
+                self._copying = False
+        if step.tag not in "QFH":
+            self._clean = step.tag == "S"
+
+    def _bind(self, portal: str, statement: str) -> None:
+        self._bound = self._bound or not portal
+        if statement in self._ending:
+            self._end_block()
+        if statement in self._copies:
+            self._copy_portals.add(portal)
+        elif not portal:
+            self._copy_portals.discard("")
+
+    def _parse(self, name: str, sql: str) -> None:
+        if _COPIES_IN.search(sql):
+            self._copies.add(name)
+        elif not name and self._clean:
+            self._copies.discard("")
+        ends = _ENDS_TRANSACTION.search(sql) is not None
+        if ends:
+            self._ending.add(name)
+
+    def _end_block(self) -> None:
+        if self._shared:
+            self._block = False
+            self._prepared.clear()
+
+    def _boundary(self, step: Step) -> None:
+        """What ends the transaction unless a block is open, and the unnamed portal in any case."""
+        self._bound = False
+        if step.tag == "Q":
+            sql = step.strings(1)[0]
+            if self._clean:
+                self._copies.discard("")
+            self._copying = _COPIES_IN.search(sql) is not None
+            if self._clean and _BEGINS.fullmatch(sql):
+                self._block = True
+            elif _ENDS_TRANSACTION.search(sql):
+                self._end_block()
+            if self._block:
+                self._prepared |= set(SQL_PREPARED.findall(sql))
+
+
+def lawful(steps: Sequence[Step], *, shared: bool) -> bool:
+    """Whether a whole script keeps to the rules."""
+    rules = Rules(shared=shared)
+    for number, step in enumerate(steps, 1):
+        breach = number == len(steps) and rules.copying and step.tag == "Q"
+        if not breach and not rules.allows(step):
+            return False
+        rules.take(step)
+    return not _syncs_in_failing_copy(steps)
+
+
+def _syncs_in_failing_copy(steps: Sequence[Step]) -> bool:
+    """Whether a Sync stands between CopyData and the end of it, where that data or its end is bad."""
+    data = synced = bad = False
+    for step in steps:
+        if step.tag == "d":
+            data, bad = True, bad or step.fails
+        elif step.tag == "S":
+            synced = synced or data
+        elif step.tag != "H":
+            if synced and (bad or step.tag != "c"):
+                return True
+            data = synced = bad = False
+    return synced and bad
