@@ -28,6 +28,14 @@ class Way(Enum):
     TO_CLIENT = "to client"
 
 
+class End(Enum):
+    """How a connection ends at a certain byte."""
+
+    RESET = "reset"
+    HALF_CLOSE = "half-close"
+    STOP = "stop"
+
+
 @dataclass
 class Faults:
     """What is wrong at the moment."""
@@ -38,6 +46,7 @@ class Faults:
     swallow_new: bool = False
     blackhole: set[Way] = field(default_factory=set)
     stop_at: dict[Way, int] = field(default_factory=dict)
+    end_at: dict[Way, tuple[int, End]] = field(default_factory=dict)
 
 
 class Link:
@@ -50,6 +59,8 @@ class Link:
         self.recorded: dict[Way, bytearray] = {Way.TO_SERVER: bytearray(), Way.TO_CLIENT: bytearray()}
         self.passed: dict[Way, int] = {Way.TO_SERVER: 0, Way.TO_CLIENT: 0}
         self.closed = threading.Event()
+        self.stuck: set[Way] = set()
+        self._deaf: set[Way] = set()
 
     def run(self, upstream: tuple[str, int]) -> None:
         """Connects (after `hold_new`), pumps both directions, ends when both have ended."""
@@ -101,22 +112,49 @@ class Link:
     def _deliver(self, way: Way, data: bytes, sink: socket.socket) -> None:
         while data:
             self._wait_while_blackholed(way)
+            if self._ends_here(way):
+                return
             piece, data = self._cut(way, data)
             if self.faults.delay:
                 time.sleep(self.faults.delay)
             self._send(piece, sink)
             self.passed[way] += len(piece)
+        self._ends_here(way)
+
+    def _ends_here(self, way: Way) -> bool:
+        """Ends what is to end at this byte; whether the rest is thrown away."""
+        count, end = self.faults.end_at.get(way, (0, None))
+        # Taken out by whoever comes first: it is for one connection only.
+        if end is not None and self.passed[way] >= count and self.faults.end_at.pop(way, None) is not None:
+            match end:
+                case End.RESET:
+                    self.reset()
+                    raise ConnectionAbortedError
+                case End.HALF_CLOSE:
+                    self._deaf.add(way)
+                    self.half_close(way)
+                case End.STOP:
+                    self.stuck.add(way)
+                    self._wait_while_blackholed(way)
+        return way in self._deaf
 
     def _cut(self, way: Way, data: bytes) -> tuple[bytes, bytes]:
         size = self.faults.slice_size or len(data)
         if way in self.faults.stop_at:
             size = min(size, self.faults.stop_at[way] - self.passed[way])
+        # Another thread may take the order away, or give it, between any two lines here.
+        count, _ = self.faults.end_at.get(way, (self.passed[way] + size, None))
+        size = min(size, max(count - self.passed[way], 0))
         return data[:size], data[size:]
 
     def _wait_while_blackholed(self, way: Way) -> None:
         def stuck() -> bool:
             limit = self.faults.stop_at.get(way)
-            return way in self.faults.blackhole or (limit is not None and self.passed[way] >= limit)
+            return (
+                way in self.stuck
+                or way in self.faults.blackhole
+                or (limit is not None and self.passed[way] >= limit)
+            )
 
         while stuck():
             if self.closed.wait(_POLL):
@@ -181,6 +219,13 @@ class FaultProxy:
         """Each connection passes `count` bytes in this direction, then nothing more."""
         self.faults.stop_at[way] = count
 
+    def end_at(self, way: Way, count: int, end: End) -> None:
+        """The first connection that has passed `count` bytes in this direction ends there, and only that one.
+
+        HALF_CLOSE and STOP end the one direction, RESET both.
+        """
+        self.faults.end_at[way] = count, end
+
     def blackhole(self, *ways: Way) -> None:
         """Keeps back what comes in these directions (default both), FIN included."""
         self.faults.blackhole = set(ways or Way)
@@ -207,7 +252,9 @@ class FaultProxy:
         """Takes back every fault; what was kept back is passed on."""
         self.faults.slice_size, self.faults.delay = 0, 0.0
         self.faults.hold_new, self.faults.swallow_new = 0.0, False
-        self.faults.blackhole, self.faults.stop_at = set(), {}
+        self.faults.blackhole, self.faults.stop_at, self.faults.end_at = set(), {}, {}
+        for link in self.alive():
+            link.stuck.clear()
 
     def alive(self) -> list[Link]:
         """The connections that have not ended."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.fault_proxy import FaultProxy, Way, wait_until
+from tests.support.fault_proxy import End, FaultProxy, Way, wait_until
 
 
 class Echo:
@@ -84,6 +84,36 @@ def test_stop_at_passes_so_many_bytes_and_heal_the_rest(proxy: FaultProxy, clien
     client.settimeout(5)
     proxy.heal()
     assert received(client, 3) == b"def"
+
+
+@pytest.mark.parametrize("way", [Way.TO_SERVER, Way.TO_CLIENT])
+def test_a_connection_is_reset_at_a_certain_byte_and_the_next_one_is_not(
+    proxy: FaultProxy, client: socket.socket, way: Way
+) -> None:
+    proxy.end_at(way, 3, End.RESET)
+    client.sendall(b"abcdef")
+    with pytest.raises(ConnectionError):
+        received(client, 6)
+    assert proxy.links[0].passed[way] == 3
+    with socket.create_connection((proxy.host, proxy.port), 5) as other:
+        other.sendall(b"abcdef")
+        assert received(other, 6) == b"abcdef"
+
+
+def test_a_direction_is_half_closed_at_a_certain_byte(proxy: FaultProxy, client: socket.socket) -> None:
+    proxy.end_at(Way.TO_SERVER, 3, End.HALF_CLOSE)
+    client.sendall(b"abcdef")
+    assert received(client, 3) == b"abc"
+    assert client.recv(1) == b""
+
+
+def test_a_direction_stops_at_a_certain_byte(proxy: FaultProxy, client: socket.socket) -> None:
+    proxy.end_at(Way.TO_CLIENT, 0, End.STOP)
+    client.sendall(b"abcdef")
+    client.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        client.recv(1)
+    assert proxy.faults.end_at == {}
 
 
 def test_a_black_hole_keeps_back_even_the_end(proxy: FaultProxy, client: socket.socket) -> None:

@@ -1,0 +1,23 @@
+"""`python -m tests.conformance.faults`: exit code 1 if anything was wrong."""
+
+import argparse
+import sys
+
+from tests.conformance.faults.campaign import campaign
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance.faults", description=__doc__)
+    parser.add_argument("--step", type=int, default=11, help="cut at every STEP-th byte (default 11)")
+    parser.add_argument(
+        "--loop", choices=("uvloop", "asyncio"), default="uvloop", help="what turns the pooler"
+    )
+    options = parser.parse_args()
+    outcomes = campaign(options.step, {"event_loop": options.loop})
+    for outcome in outcomes:
+        print(outcome.report())
+    return 1 if any(outcome.problems for outcome in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

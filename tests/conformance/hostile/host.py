@@ -1,0 +1,175 @@
+"""The hostile server itself: a fake PostgreSQL that knows, by the database asked for, whom to attack and how.
+
+Law: an attack hits the first connection of its database or the replies to its
+victim; all others are served well, so that whatever they miss was lost on the
+way. A query of somebody else is answered with the one word it quotes.
+"""
+
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from tests.conformance.hostile.play import VICTIM, Play, Stage
+from tests.support import messages as m
+from tests.support.messages import Message
+from tests.support.script import Conversation, FakeServer
+
+PATIENCE = 10.0
+"""Seconds that are waited for what must come."""
+SILENT_SECONDS = 1.5
+"""More than the timeouts of the arena: where the pooler has no reason to give up, the host hangs up."""
+
+Login = Callable[[Conversation], None]
+
+
+class Aftermath(Enum):
+    """What becomes of a connection on which something wrong was said."""
+
+    GO_ON = "goes on as if nothing was"
+    HANG_UP = "hangs up"
+    RESET = "resets"
+    SILENT = "says nothing more for a while"
+    STAY = "says nothing more and never hangs up"
+
+
+@dataclass
+class Attack:
+    """What one victim has to suffer. Everything has a default that does no harm.
+
+    `reply` is said instead of the good one to request number `at` of the play. `stray` is said on the idle
+    connection before the victim comes, which ends it if `stray_ends`. `login` is the conversation behind
+    the first startup packet, `repeated` the same on all connections. `codes`: SQLSTATEs with one of which
+    the victim must end; empty where good or bad replies may come of it; `served` if it must be served.
+    """
+
+    name: str
+    play: Play
+    at: int = 0
+    reply: bytes | None = None
+    aftermath: Aftermath = Aftermath.GO_ON
+    login: Login | None = None
+    repeated: bool = False
+    stray: bytes = b""
+    stray_ends: bool = True
+    codes: frozenset[str] = frozenset()
+    served: bool = False
+    said: list[bytes] = field(default_factory=list)
+    begun: threading.Event = field(default_factory=threading.Event)
+    go: threading.Event = field(default_factory=threading.Event)
+    strayed: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    connections: int = 0
+
+    def next_stage(self) -> Stage | None:
+        """The request that the victim comes with next."""
+        stages = self.play.stages
+        return stages[len(self.said)] if len(self.said) < len(stages) else None
+
+
+class Host:
+    """Plays the attacks of the databases that its clients ask for; PATIENCE bounds its waits."""
+
+    def __init__(self) -> None:
+        self.attacks: dict[str, Attack] = {}
+        self.server = FakeServer(self._script)
+
+    def add(self, database: str, attack: Attack) -> None:
+        self.attacks[database] = attack
+
+    def _script(self, conversation: Conversation) -> None:
+        attack = self.attacks[conversation.startup["database"]]
+        attack.connections += 1
+        first = attack.connections == 1
+        try:
+            if attack.login is not None and (first or attack.repeated):
+                attack.login(conversation)
+            else:
+                conversation.welcome()
+            _Service(conversation, attack, first).run()
+        finally:
+            if first:
+                attack.ended.set()
+
+
+class _Service:
+    """One connection after its login."""
+
+    def __init__(self, conversation: Conversation, attack: Attack, first: bool) -> None:
+        self._conversation = conversation
+        self._attack = attack
+        self._stray = attack.stray if first else b""
+        self._mine = False
+
+    def run(self) -> None:
+        while (got := self._conversation.read()).tag != b"X":
+            if self._is_victims(got):
+                if not self._answer_victim(got):
+                    return
+            elif got.tag in (b"Q", b"P"):
+                self._answer_others(got)
+
+    def _is_victims(self, got: Message) -> bool:
+        stage = self._attack.next_stage()
+        if stage is None or got.tag != stage.request[:1]:
+            return False
+        return VICTIM.encode() in got.body if got.tag in b"QP" else self._mine
+
+    def _answer_victim(self, got: Message) -> bool:
+        """False when the connection is to end."""
+        attack, conversation = self._attack, self._conversation
+        stage = attack.next_stage()
+        assert stage is not None
+        for tag in stage.tags()[1:]:
+            conversation.expect(tag)
+        hostile = attack.reply is not None and len(attack.said) == attack.at
+        reply = attack.reply if hostile and attack.reply is not None else b"".join(stage.reply)
+        attack.said.append(reply)
+        attack.begun.set()
+        attack.go.wait(PATIENCE)
+        conversation.send(reply)
+        self._mine = attack.next_stage() is not None
+        return not hostile or self._go_on(attack.aftermath)
+
+    def _go_on(self, aftermath: Aftermath) -> bool:
+        conversation = self._conversation
+        if aftermath is Aftermath.RESET:
+            linger = struct.pack("ii", 1, 0)
+            conversation.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            conversation.socket.close()
+        elif aftermath is Aftermath.SILENT:
+            say_nothing(conversation)
+        elif aftermath is Aftermath.STAY:
+            threading.Event().wait(PATIENCE)
+        return aftermath is Aftermath.GO_ON
+
+    def _answer_others(self, got: Message) -> None:
+        conversation = self._conversation
+        if got.tag == b"P":
+            for tag in b"BDES":
+                conversation.expect(bytes((tag,)))
+        word = re.search(rb"'(\w+)'", got.body)
+        if got.tag == b"Q" and word is None:
+            verb = got.body.split(b" ", 1)[0].strip(b"; \0").decode().upper()
+            reply = m.command_complete(verb) if verb else m.message(b"I")
+            conversation.send(reply, m.ready_for_query())
+            return
+        assert word is not None
+        text = word[1].decode()
+        row = m.row_description([text]) + m.data_row([text]) + m.command_complete("SELECT 1")
+        before = m.message(b"1") + m.message(b"2") if got.tag == b"P" else b""
+        conversation.send(before, row, m.ready_for_query())
+        if self._stray:
+            conversation.send(self._stray)
+            self._stray = b""
+            self._attack.strayed.set()
+
+
+def say_nothing(conversation: Conversation) -> None:
+    """Until the pooler hangs up, or for SILENT_SECONDS."""
+    conversation.socket.settimeout(SILENT_SECONDS)
+    while conversation.socket.recv(65536):
+        pass
