@@ -277,7 +277,9 @@ class Framer:
                 break
             want = look[tag]
             if want == RUN:
-                pos = _run_over(data, pos, size, tag, caps[tag])
+                pos += 1 + length
+                if pos < size and data[pos] == tag:
+                    pos = _run_over(data, pos, size, tag, caps[tag])
                 continue
             stop = pos + 1 + length
             if stop > size:

@@ -150,7 +150,7 @@ class Client:
             return
         self.finished = True
         if error is not None:
-            if self.session is None or not self.session.is_torn():
+            if self.session is None or not self.session.is_past_telling():
                 self.connection.write(error_response(error))
             self.lobby.count_error(self, error)
         self._leave(reason, str(error) if error is not None else None)

@@ -80,12 +80,5 @@ class Note:
         self.values: Values | None = None
 
 
-class Unnamed:
-    """The client's unnamed statement; `text` is its Parse's body behind the name, empty if it was too long to
-    keep.
-    """
-
-    __slots__ = ("text",)
-
-    def __init__(self, text: bytes) -> None:
-        self.text = text
+Unnamed = tuple[bytes, int, int]
+"""The client's unnamed statement: where its Parse's body behind the name is; nothing if too long to keep."""

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from proxy.pool.pool import Pool
     from proxy.server import Server
 
-NAMING: Final = frozenset((tags.PARSE, tags.BIND, tags.DESCRIBE, tags.CLOSE, tags.QUERY, tags.SYNC))
-"""Tags of the messages that may name a prepared statement, or end a group of such messages."""
+NAMING: Final = frozenset((tags.PARSE, tags.BIND, tags.DESCRIBE, tags.CLOSE))
+"""Tags of the messages that may name a prepared statement."""
+ENDS_GROUP: Final = frozenset((tags.QUERY, tags.SYNC, tags.FUNCTION_CALL))
+"""Tags of the messages that end a group of messages: what comes next is processed also after an error."""
 
 SENT: Final = 0
 WAITS: Final = 1
@@ -42,16 +44,20 @@ _TRIVIAL: Final = b"SELECT 1\0\0\0"
 _NAME_MOST: Final = 63
 # What is kept to be repeated, a group or the unnamed statement, is of so many bytes at most.
 _KEPT_MOST: Final = 64 * 1024
+# What is received in a chunk of at most so many bytes is kept as that.
+_SMALL: Final = 2_048
 # So far a queue is searched for what may change settings or plans; behind more, the answer is yes.
 _SEARCHED: Final = 64
 
-_ENDS: Final = frozenset((tags.QUERY, tags.SYNC, tags.FUNCTION_CALL))
-_CHANGES: Final = frozenset((*_ENDS, tags.EXECUTE))
+_CHANGES: Final = frozenset((*ENDS_GROUP, tags.EXECUTE))
 _DEALLOCATE: Final = re.compile(
     rb'\s*deallocate\s+(?:prepare\s+)?("(?:[^"]|"")+"|[a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)\s*;?\s*\0',
     re.IGNORECASE,
 )
+_BOTH_UNNAMED: Final = b"\0\0"
+_PORTAL: Final = 0x50
 _MAY_DEALLOCATE: Final = frozenset(b"dD \t\r\n")
+_MAY_DEALLOCATE_QUERY: Final = frozenset((b"d", b"D", b" ", b"\t", b"\r", b"\n"))
 
 # Errors that tell that a plan no longer fits, or that a statement is not where it should be.
 _STALE_PLAN: Final = b"0A000"
@@ -65,7 +71,8 @@ class Prepared:
     """Of one session. `group` is counted up at the end of each group of messages; `by_sql`: SQL's PREPARE was
     executed on the server it has; `failed`: it is in a failed transaction. `sent` is what was sent last, if
     that is all that is outstanding; `repeating` what is sent once more when the server is ready. `unsure` are
-    statements of which it is not known under which settings they were parsed.
+    statements of which it is not known under which settings they were parsed. `touched`: some of this was
+    used since the session got its server.
     """
 
     __slots__ = (
@@ -79,6 +86,7 @@ class Prepared:
         "repeating",
         "sent",
         "size",
+        "touched",
         "unnamed",
         "unsure",
     )
@@ -89,6 +97,7 @@ class Prepared:
         self.names: dict[bytes, Name] = {}
         self.size = 0
         self.group = 0
+        self.touched = False
         self.unnamed: Unnamed | None = None
         self.by_sql = False
         self.failed = False
@@ -107,12 +116,17 @@ class Prepared:
         place. Returns SENT, WAITS or REST_DROPPED; raises ProtocolError for a name that has no end.
         """
         outstanding = server.outstanding
-        if tag == tags.SYNC:
-            self.group += 1
-            outstanding.push(tag)
-            return SENT
-        if outstanding.discards():
-            outstanding.push(tag)
+        if outstanding.skipping or outstanding.copying or outstanding.early:
+            if outstanding.discards():
+                outstanding.push(tag)
+                return SENT
+        elif tag == tags.BIND and buffer[start + 5 : start + 7] == _BOTH_UNNAMED:
+            # What is done below, for most of what comes, without the calls.
+            if self.unnamed is not None and self.unnamed is server.statements.unnamed:
+                outstanding.queue.append(tag)
+                return SENT
+        elif tag == tags.DESCRIBE and buffer[start + 5] == _PORTAL:
+            outstanding.queue.append(tag)
             return SENT
         if tag == tags.QUERY:
             return self._query(server, start, stop, buffer, end, edits)
@@ -129,6 +143,7 @@ class Prepared:
             else:
                 self._call_unnamed(server, tag, start, stop, buffer, edits)
             return SENT
+        self.touched = True
         name = buffer[at:name_stop]
         if len(name) > _NAME_MOST:
             name = name[:_NAME_MOST]
@@ -179,7 +194,7 @@ class Prepared:
         whole = stop <= end
         name = buffer[at:name_stop][:_NAME_MOST] if name_stop >= 0 else b""
         known = self.names.get(name)
-        if known is not None and not known.closed and self._owes(server, _ENDS):
+        if known is not None and not known.closed and self._owes(server, ENDS_GROUP):
             # Whether the name is still taken may depend on a DEALLOCATE that is under way.
             return WAITS
         if known is not None and known.pending is not None and known.pending.group != self.group:
@@ -355,19 +370,22 @@ class Prepared:
     def _parse_unnamed(
         self, server: "Server", start: int, stop: int, buffer: bytes, end: int, edits: list[Edit]
     ) -> None:
-        text = buffer[start + 6 : stop] if stop <= end and stop - start <= _KEPT_MOST else b""
-        server.statements.unnamed = self.unnamed = Unnamed(text)
-        if text and text[0] in _MAY_DEALLOCATE and (known := self._deallocated(text)) is not None:
-            name = self._pool.statements.next_name()
-            self._deallocating.append(known.name)
-            edits.append(
-                (
-                    start,
-                    stop,
-                    rename.parse(name, _TRIVIAL) + rename.parse(b"", b"DEALLOCATE " + name + b"\0\0\0"),
-                )
-            )
-            server.outstanding.note(tags.PARSE, Note(notes.REPEATED, self.group))
+        if stop > end or stop - start > _KEPT_MOST:
+            kept = (b"", 0, 0)
+        elif len(buffer) <= _SMALL:
+            kept = (buffer, start + 6, stop)
+        else:
+            kept = (buffer[start + 6 : stop], 0, stop - start - 6)
+        server.statements.unnamed = self.unnamed = kept
+        if self.names and buffer[start + 6] in _MAY_DEALLOCATE and stop <= end:
+            known = self._deallocated(buffer[start + 6 : stop])
+            if known is not None:
+                name = self._pool.statements.next_name()
+                self._deallocating.append(known.name)
+                self.touched = True
+                there = rename.parse(name, _TRIVIAL)
+                edits.append((start, stop, there + rename.parse(b"", b"DEALLOCATE %b\0\0\0" % name)))
+                server.outstanding.note(tags.PARSE, Note(notes.REPEATED, self.group))
         server.outstanding.push(tags.PARSE)
 
     def _call_unnamed(
@@ -378,36 +396,33 @@ class Prepared:
         outstanding = server.outstanding
         if mine is not None and mine is server.statements.unnamed:
             outstanding.push(tag)
-        elif mine is not None and mine.text:
+        elif mine is not None and mine[0]:
             server.statements.unnamed = mine
-            edits.append((start, start, rename.parse(b"", mine.text)))
+            edits.append((start, start, rename.parse(b"", mine[0][mine[1] : mine[2]])))
             outstanding.note(tags.PARSE, Note(notes.UNNAMED, self.group))
             outstanding.push(tag)
         else:
             self._miss(server, tag, b"", notes.MISSED, start, stop, buffer, edits)
 
+    def may_deallocate(self, buffer: bytes, start: int) -> bool:
+        """Whether this Query has to be looked at more closely; most need not."""
+        return bool(self.names) and buffer[start + 5 : start + 6] in _MAY_DEALLOCATE_QUERY
+
     def _query(
         self, server: "Server", start: int, stop: int, buffer: bytes, end: int, edits: list[Edit]
     ) -> int:
-        """A simple Query may be a DEALLOCATE of a name that only we know."""
-        outstanding = server.outstanding
-        if self.names and stop <= end and buffer[start + 5] in _MAY_DEALLOCATE:
-            known = self._deallocated(buffer[start + 5 : stop])
-            if known is not None:
-                if known.pending is not None and known.pending.group != self.group:
-                    return WAITS
-                name = self._pool.statements.next_name()
-                edits.append(
-                    (start, stop, rename.query(b"PREPARE %b AS SELECT 1;DEALLOCATE %b" % (name, name)))
-                )
-                note = Note(notes.DEALLOCATED, self.group, known.name)
-                outstanding.note(tags.QUERY, note)
-                self._forget_unnamed(server)
-                self.group += 1
-                return SENT
-        self._forget_unnamed(server)
-        self.group += 1
-        outstanding.push(tags.QUERY)
+        """A simple Query that may be a DEALLOCATE of a name that only we know."""
+        known = self._deallocated(buffer[start + 5 : stop]) if stop <= end else None
+        if known is None:
+            server.outstanding.push(tags.QUERY)
+            return SENT
+        if known.pending is not None and known.pending.group + 1 != self.group:
+            self.group -= 1
+            return WAITS
+        self.touched = True
+        name = self._pool.statements.next_name()
+        edits.append((start, stop, rename.query(b"PREPARE %b AS SELECT 1;DEALLOCATE %b" % (name, name))))
+        server.outstanding.note(tags.QUERY, Note(notes.DEALLOCATED, self.group, known.name))
         return SENT
 
     def _deallocated(self, text: bytes) -> Name | None:
@@ -422,11 +437,6 @@ class Prepared:
             return None
         known = self.names.get(name[:_NAME_MOST])
         return None if known is None or known.closed else known
-
-    def _forget_unnamed(self, server: "Server") -> None:
-        """A simple Query does away with the unnamed statement."""
-        self.unnamed = None
-        server.statements.unnamed = None
 
     def _owes(self, server: "Server", kinds: frozenset[int]) -> bool:
         """Whether any of these requests is outstanding."""
@@ -566,7 +576,7 @@ class Prepared:
         elif command.startswith(b"DEALLOCATE") and self._deallocating:
             self._deallocate(self._deallocating.pop(0))
         elif command.startswith(b"PREPARE"):
-            self.by_sql = True
+            self.by_sql = self.touched = True
 
     # Errors.
 
@@ -670,7 +680,7 @@ class Prepared:
         if lead or end > _KEPT_MOST or messages[-1][0] != tags.SYNC or messages[-1][2] != end:
             return False
         kinds = [message[0] for message in messages]
-        if any(kind in _ENDS for kind in kinds[:-1]):
+        if any(kind in ENDS_GROUP for kind in kinds[:-1]):
             return False
         return code == _NOT_THERE or (code == _STALE_PLAN and tags.DESCRIBE in kinds)
 
@@ -688,6 +698,7 @@ class Prepared:
 
     def parted(self) -> None:
         """The session has given its server back."""
+        self.touched = False
         self.by_sql = False
         self.failed = False
         self.sent = None

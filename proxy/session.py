@@ -23,12 +23,12 @@ from protocol.framer import (
     FRONTEND_LOOK_NAMES_IDLE,
     Framer,
 )
-from protocol.outstanding import COMPLETES, DATA_EARLY, MAX_OUTSTANDING, NOTHING_EARLY
+from protocol.outstanding import COMPLETES, DATA_EARLY, MAX_OUTSTANDING, NOTED, NOTHING_EARLY
 from proxy.errors import Canceled, PoolerError, as_fatal, error_response
 from proxy.notes import Note
 from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, edited, from_message, strip
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
-from proxy.prepared import NAMING, REST_DROPPED, WAITS, Prepared
+from proxy.prepared import ENDS_GROUP, NAMING, REST_DROPPED, WAITS, Prepared
 from proxy.reasons import ClientClosed, ServerClosed, Unclean
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ READY: Final = bytes((tags.READY_FOR_QUERY, 0, 0, 0, 5, tags.STATUS_IDLE))
 # Requests that a ReadyForQuery completes, and replies to a simple Query that complete nothing.
 _BY_READY: Final = frozenset((tags.QUERY, tags.SYNC))
 _OF_ROWS: Final = frozenset((tags.ROW_DESCRIPTION, tags.COMMAND_COMPLETE))
+_NOTED_BIND: Final = tags.BIND | NOTED
+_OF_EXECUTION: Final = frozenset((tags.QUERY, tags.EXECUTE))
 # Beginnings of the command tags that change what we know of a server or of its database: LISTEN, DISCARD and
 # DROP, RESET, ALTER, PREPARE; CREATE; IMPORT.
 _TELLING: Final = frozenset(b"LDRAP")
@@ -77,10 +79,10 @@ class Session:
         "_look",
         "_look_copy",
         "_look_idle",
+        "_past_telling",
         "_skip_to_sync",
         "_stalled",
         "_stops",
-        "_torn",
         "applied",
         "boot",
         "client",
@@ -139,7 +141,7 @@ class Session:
         self._cancel_pending = False
         self._stalled = False
         self._stops = 0
-        self._torn = False
+        self._past_telling = False
 
     # From the client.
 
@@ -155,7 +157,10 @@ class Session:
             if server is None:
                 server = self._borrow(messages, now)
             if server is not None:
-                self._to_server(server, framer.buffer, framer.end, framer.lead, messages, now)
+                if len(messages) == 1 and messages[0][0] == tags.QUERY and not framer.lead:
+                    self._query(server, messages, now)
+                else:
+                    self._to_server(server, framer.buffer, framer.end, framer.lead, messages, now)
                 return
         elif messages or framer.lead:
             self._hold((framer.buffer, framer.end, framer.lead, messages), now)
@@ -184,6 +189,28 @@ class Session:
             self._hold(piece, now)
         return None
 
+    def _query(self, server: "Server", messages: Messages, now: int) -> None:
+        """What `_to_server` does with one simple query where nothing is special: most of what ever comes."""
+        framer = self.framer
+        buffer = framer.buffer
+        outstanding = server.outstanding
+        prepared = self.prepared
+        if (
+            outstanding.queue
+            or outstanding.skipping
+            or (prepared is not None and (prepared.names or server.statements.crowded))
+        ):
+            self._to_server(server, buffer, framer.end, 0, messages, now)
+            return
+        if prepared is not None:
+            prepared.unnamed = server.statements.unnamed = None
+        self.query_started = now
+        if server.status == tags.STATUS_IDLE:
+            self.xact_started = now
+        outstanding.queue.append(tags.QUERY)
+        server.status = tags.STATUS_BUSY
+        server.connection.write(buffer if framer.end == len(buffer) else buffer[: framer.end])
+
     def _to_server(
         self, server: "Server", buffer: bytes, end: int, lead: int, messages: Messages, now: int
     ) -> None:
@@ -205,7 +232,13 @@ class Session:
             self._drop_lead(lead, edits)
         data_from = _first_gap(lead, end, messages) if outstanding.copying else end
         for tag, start, stop in messages:
-            if prepared is not None and tag in NAMING:
+            if prepared is not None and tag in ENDS_GROUP:
+                prepared.group += 1
+                if tag == tags.QUERY:
+                    prepared.unnamed = server.statements.unnamed = None
+            if prepared is not None and (
+                tag in NAMING or (tag == tags.QUERY and prepared.may_deallocate(buffer, start))
+            ):
                 outcome = prepared.request(server, tag, start, stop, buffer, end, edits, now)
                 if outcome == WAITS:
                     self.held = [from_message(buffer, end, messages, start)]
@@ -250,7 +283,7 @@ class Session:
         elif end:
             server.status = tags.STATUS_BUSY
             server.connection.write(buffer if end == len(buffer) else buffer[:end])
-        if prepared is not None:
+        if prepared is not None and prepared.touched:
             prepared.sent = (buffer, end, lead, messages) if fresh and not self._stalled else None
         if left:
             self.client.finish(None, ClientClosed.CLIENT_LEFT)
@@ -373,7 +406,7 @@ class Session:
         queue = outstanding.queue
         pos = framer.lead
         for tag, start, stop in messages:
-            if start != pos:
+            if start != pos and (not queue or queue[0] not in _OF_EXECUTION):
                 outstanding.rows()
             pos = stop
             if tag == tags.READY_FOR_QUERY:
@@ -402,6 +435,10 @@ class Session:
                     self._noted(server, outstanding.reply(tag), tag, start, stop, edits)
                 elif queue[0] == COMPLETES[tag]:
                     queue.popleft()
+                elif tag == tags.BIND_COMPLETE and queue[0] == _NOTED_BIND:
+                    # Its note is for an error only.
+                    queue.popleft()
+                    outstanding.notes.popleft()
                 elif queue[0] != tags.QUERY or tag not in _OF_ROWS:
                     note = outstanding.reply(tag)
                     if note is not None:
@@ -424,7 +461,7 @@ class Session:
                 self.values = server.reported(buffer[start + 5 : stop], self.values)
             elif tag == tags.NOTIFICATION_RESPONSE and not (server.listening or self.pool.mode is _SESSION):
                 edits.append((start, stop, b""))
-        if pos < end:
+        if pos < end and (not queue or queue[0] not in _OF_EXECUTION):
             outstanding.rows()
         self._to_client(buffer, end, edits)
         if framer.fault is not None:
@@ -541,8 +578,8 @@ class Session:
         if status != tags.STATUS_IN_TRANSACTION and status != tags.STATUS_FAILED:
             raise ProtocolError(f"server sent an unknown transaction status {status}")
         self.idle_since = now
-        if self.prepared is not None:
-            self.prepared.failed = status == tags.STATUS_FAILED
+        if self.prepared is not None and status == tags.STATUS_FAILED:
+            self.prepared.failed = self.prepared.touched = True
         if server.outstanding.queue:
             server.status = tags.STATUS_BUSY
         if self.pool.mode is _STATEMENT:
@@ -605,7 +642,7 @@ class Session:
         self.framer.look = self._look_idle
         self._dropping = self.framer.rest > 0 and self.held is None
         self._cancel_pending = False
-        if self.prepared is not None:
+        if self.prepared is not None and self.prepared.touched:
             self.prepared.parted()
         server.parted()
         if self.connection.paused_since:
@@ -644,7 +681,8 @@ class Session:
         aligning = self.held is not None and not self._stalled
         framer = server.framer
         # Of a chunk in which there was a fault nothing has been passed on.
-        self._torn = (framer.lead if isinstance(error, ProtocolError) else framer.rest) > 0
+        sent = framer.lead if isinstance(error, ProtocolError) else framer.rest
+        self._past_telling = sent > 0 or server.errored
         self._unlink(server)
         if aligning and not self.closed:
             self._borrow_again(now)
@@ -701,11 +739,12 @@ class Session:
         server = self.server
         return self.held is None and (server is None or server.status == tags.STATUS_IDLE)
 
-    def is_torn(self) -> bool:
-        """Whether the client has been sent a part of a message whose rest is not there: whatever it is sent
-        now it would take for that rest.
+    def is_past_telling(self) -> bool:
+        """Whether an error of ours would be wrong: the client has been sent a part of a message and would
+        take it for the rest, or has been told by its server that the connection ends.
         """
-        return self._torn or (self.server is not None and self.server.framer.rest > 0)
+        server = self.server
+        return self._past_telling or (server is not None and (server.framer.rest > 0 or server.errored))
 
     def unable_to_write_since(self) -> int:
         """Since when the client takes nothing of what it is sent (ns); 0 if it does."""
