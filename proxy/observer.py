@@ -33,11 +33,14 @@ from proxy.snapshot import (
     PoolSnapshot,
     ReasonCounts,
     ServerSnapshot,
+    StatementCounts,
+    StatementSnapshot,
     StateSnapshot,
     StatsSnapshot,
     UserSnapshot,
     text,
 )
+from proxy.statement_list import listed
 from proxy.version import VERSION
 
 if TYPE_CHECKING:
@@ -123,6 +126,7 @@ class Observer:
         local = client.connection.local()
         since = self._asked_at(client)
         server = session.server if session is not None else None
+        prepared = session.prepared if session is not None else None
         waits = session is not None and session.held is not None
         busy = waits or (server is not None and server.status == tags.STATUS_BUSY)
         return ClientSnapshot(
@@ -140,6 +144,7 @@ class Observer:
             ptr=_ptr(client),
             link=_ptr(server) if server is not None else "",
             application_name=_shown(client.application_name),
+            prepared_statements=len(prepared.names) if prepared is not None else 0,
             pkt_avail=sum(piece[1] for piece in session.held or ()) if session is not None else 0,
             send_avail=client.connection.unsent(),
         )
@@ -194,6 +199,7 @@ class Observer:
             link=_ptr(client) if client is not None else "",
             remote_pid=server.pid,
             application_name=text(server.values[at] or b""),
+            prepared_statements=len(server.statements),
             send_avail=server.connection.unsent() if server.connection.made else 0,
         )
 
@@ -282,7 +288,18 @@ class Observer:
             used_servers=sum(servers) - idle,
             dns_names=len(self._resolver.answers),
             dns_queries=self._resolver.pending,
+            prepared_statements=len(manager.statements.statements),
+            prepared_statement_bytes=manager.statements.size,
         )
+
+    def prepared_statements(self) -> Iterator[StatementSnapshot | None]:
+        """The texts that clients share."""
+        return listed(self._manager.statements, (server.statements for server in self._all_servers()))
+
+    def statement_counts(self) -> StatementCounts:
+        """What became of the need for statements on servers."""
+        registry = self._manager.statements
+        return StatementCounts(registry.hits, registry.misses, registry.evicted)
 
     def config(self) -> Sequence[ConfigRow]:
         """Every setting, ordered by key."""

@@ -6,7 +6,7 @@ of something finer, the finer value is the field and the column a property. Text
 came from the wire are decoded with `text`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol
 
@@ -119,7 +119,7 @@ class ServerSnapshot(SocketSnapshot):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSnapshot:
-    """One row of SHOW DATABASES; sizes and limits as they act, with the defaults filled in. 0 = no limit."""
+    """One row of SHOW DATABASES; sizes, limits, seconds as they act, with defaults filled in. 0: no limit."""
 
     name: str
     database: str
@@ -131,7 +131,6 @@ class DatabaseSnapshot:
     min_pool_size: int = 0
     reserve_pool_size: int = 0
     server_lifetime: int = 0
-    """Seconds."""
     pool_mode: str | None = None
     """None: inherited."""
     load_balance_hosts: str | None = None
@@ -223,7 +222,7 @@ def sum_of(stats: Iterable[StatsSnapshot], database: str = "") -> StatsSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ListsSnapshot:
-    """The rows of SHOW LISTS, in its order."""
+    """The rows of SHOW LISTS, in its order; the last two are ours."""
 
     databases: int = 0
     users: int = 0
@@ -239,6 +238,30 @@ class ListsSnapshot:
     dns_zones: int = 0
     dns_queries: int = 0
     dns_pending: int = 0
+    prepared_statements: int = 0
+    prepared_statement_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StatementSnapshot:
+    """One row of SHOW PREPARED_STATEMENTS: a text, how many names stand for it, how many servers have it."""
+
+    database: str
+    text: str
+    clients: int
+    uses: int
+    servers: int
+    bytes: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatementCounts:
+    """What became of the need for statements on servers; counters since the start."""
+
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,13 +302,11 @@ class PeerPoolSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class DnsHostSnapshot:
-    """One row of SHOW DNS_HOSTS: a remembered answer."""
+    """One row of SHOW DNS_HOSTS: a remembered answer, the seconds left, addresses with commas between."""
 
     hostname: str
     ttl: int
-    """Seconds left."""
     addrs: str
-    """Addresses with commas between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +375,11 @@ class Snapshots(Protocol):
         """One per database that has a pool."""
 
     def lists(self) -> ListsSnapshot: ...
+
+    def prepared_statements(self) -> Iterator[StatementSnapshot | None]:
+        """The most used first, made one by one; None is a moment for others to have their turn."""
+
+    def statement_counts(self) -> StatementCounts: ...
 
     def config(self) -> Sequence[ConfigRow]:
         """Every setting, ordered by key."""

@@ -253,8 +253,13 @@ class Console:
 
     async def _send_rows(self, rows: Iterator[Row], encode: Callable[[Row], bytes], limit: int) -> bool:
         """Send rows, at most `limit` of them unless it is 0; True if the limit was reached."""
-        for sent, row in enumerate(rows, 1):
+        sent = 0
+        for row in rows:
+            if not row:
+                await asyncio.sleep(0)
+                continue
             self._out += encode(row)
+            sent += 1
             if sent == limit:
                 return True
             if len(self._out) >= _PIECE:

@@ -1,4 +1,4 @@
-"""SHOW x -> columns and rows. Every result PgBouncer has, in its order, with its names and types.
+"""SHOW x -> columns and rows. Every result PgBouncer has, in its order, with its names and types; then ours.
 
 A result is a View: its columns are known without looking, its rows are made from snapshots when it is run.
 Where an output names its values as the snapshot does, the column list is all there is to say. Columns and
@@ -19,7 +19,9 @@ Rows = Callable[[Snapshots], Iterable[Row]]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A result of the console; `rows` makes one row after the other, its values in the order of `columns`."""
+    """A result of the console; `rows` makes one row after the other, its values in the order of `columns`.
+    A row without values is none: who makes many rows lets others have their turn there.
+    """
 
     columns: Columns
     rows: Rows
@@ -194,6 +196,28 @@ def _totals(snapshots: Snapshots) -> Iterable[Row]:
     for prefix, counts in (("total", every.total), ("avg", every.average)):
         for name, value in zip(_TOTALS, _shown(counts), strict=True):
             yield (f"{prefix}_{name}", value)
+    needs = snapshots.statement_counts()
+    yield ("total_ps_hit_count", needs.hits)
+    yield ("total_ps_miss_count", needs.misses)
+    yield ("total_ps_eviction_count", needs.evictions)
+
+
+# --- prepared statements, ours --------------------------------------------------------------------
+
+_PREPARED: Final = (
+    *_columns(TEXT, "database text"),
+    *_columns(INT4, "clients"),
+    *_columns(INT8, "uses"),
+    *_columns(INT4, "servers"),
+    *_columns(INT8, "bytes"),
+    *_columns(INT4, "generation"),
+)
+_statement: Final[Callable[[object], Row]] = attrgetter(*(name for name, _ in _PREPARED))
+
+
+def _prepared_statements(snapshots: Snapshots) -> Iterable[Row]:
+    for statement in snapshots.prepared_statements():
+        yield _statement(statement) if statement is not None else ()
 
 
 # --- the pooler itself ----------------------------------------------------------------------------
@@ -241,6 +265,7 @@ VIEWS: Final[Mapping[str, View]] = {
     "peer_pools": _plain(_PEER_POOLS, lambda snapshots: snapshots.peer_pools()),
     "peers": _plain(_PEERS, lambda snapshots: snapshots.peers()),
     "pools": _plain(_POOLS, lambda snapshots: snapshots.pools()),
+    "prepared_statements": View(_PREPARED, _prepared_statements),
     "servers": View(_CONNECTION, lambda snapshots: _connections(snapshots.servers())),
     "sockets": View((*_CONNECTION, *_BUFFERS), lambda snapshots: _sockets(snapshots, only_busy=False)),
     "state": View(_KEY_VALUE, _state),

@@ -89,6 +89,15 @@ _LISTS: Final = (
     _Value("cached_dns_zones", "DNS zones remembered", "dns_zones"),
     _Value("in_flight_dns_queries", "Host names being looked up", "dns_queries"),
 )
+_PREPARED: Final = (
+    _Value("prepared_statements", "Texts of prepared statements that clients share", "prepared_statements"),
+    _Value("prepared_statement_bytes", "Bytes counted for them", "prepared_statement_bytes"),
+)
+_NEEDS: Final = (
+    _Value("prepared_statement_hits", "Statements needed that the server had prepared", "hits"),
+    _Value("prepared_statement_misses", "Statements that had to be prepared on the server", "misses"),
+    _Value("prepared_statement_evictions", "Statements closed on servers to make room", "evictions"),
+)
 # The last is what an older exporter calls the first.
 _CONFIG: Final = (
     _Value("max_client_connections", "Clients allowed", "max_client_conn"),
@@ -115,6 +124,9 @@ class PoolerCollector(Collector):
         yield from self._databases()
         yield from self._lists_and_config()
         yield self._clients()
+        needs = self._snapshots.statement_counts()
+        for value in _NEEDS:
+            yield _filled(CounterMetricFamily, "howdah", value, (), [((), needs)])
         yield from self._our_own()
 
     def _stats(self) -> Iterator[Metric]:
@@ -144,6 +156,8 @@ class PoolerCollector(Collector):
         lists = self._snapshots.lists()
         for value in _LISTS:
             yield _filled(GaugeMetricFamily, "pgbouncer", value, (), [((), lists)])
+        for value in _PREPARED:
+            yield _filled(GaugeMetricFamily, "howdah", value, (), [((), lists)])
         settings = {row.key: row.value for row in self._snapshots.config()}
         for value in _CONFIG:
             number = float(settings.get(value.attribute, "0"))

@@ -1,7 +1,7 @@
 """A pooler made of plain data: what the console and the metrics are shown, and what orders reach."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from proxy.control import ShutdownMode
@@ -18,6 +18,8 @@ from proxy.snapshot import (
     PoolSnapshot,
     ReasonCounts,
     ServerSnapshot,
+    StatementCounts,
+    StatementSnapshot,
     StateSnapshot,
     StatsSnapshot,
     UserSnapshot,
@@ -93,6 +95,14 @@ def _stats() -> list[StatsSnapshot]:
     ]
 
 
+def _statements() -> list[StatementSnapshot | None]:
+    return [
+        None,
+        StatementSnapshot("app", "select $1", 5, 3_000_000_000, 2, 4_000_000_000, 1),
+        StatementSnapshot("hosts", "select 2", 0, 1, 0, 521, 0),
+    ]
+
+
 @dataclass
 class FakeSnapshots:
     """Snapshots with something different in every column; tests replace the parts they are about."""
@@ -128,6 +138,7 @@ class FakeSnapshots:
         )
     )
     lag: float | None = 0.002
+    statement_list: list[StatementSnapshot | None] = field(default_factory=_statements)
 
     def pools(self) -> Sequence[PoolSnapshot]:
         return self.pool_list
@@ -148,7 +159,13 @@ class FakeSnapshots:
         return self.stats_list
 
     def lists(self) -> ListsSnapshot:
-        return ListsSnapshot(*range(1, 15))
+        return ListsSnapshot(*range(1, 17))
+
+    def prepared_statements(self) -> Iterator[StatementSnapshot | None]:
+        return iter(self.statement_list)
+
+    def statement_counts(self) -> StatementCounts:
+        return StatementCounts(7_000_000_000, 62, 23)
 
     def config(self) -> Sequence[ConfigRow]:
         return self.config_list

@@ -31,7 +31,7 @@ def test_the_greeting_is_pgbouncers() -> None:
 
 async def test_show_answers_with_rows_and_the_tag_show() -> None:
     replies = await Admin().ask(m.query("SHOW LISTS"))
-    assert m.tags(replies) == "T" + "D" * 14 + "CZ"
+    assert m.tags(replies) == "T" + "D" * 16 + "CZ"
     assert m.column_names(replies[0].body) == ["list", "items"]
     assert m.rows(replies)[0] == ["databases", "1"]
     assert m.command_tags(replies) == ["SHOW"]

@@ -115,7 +115,7 @@ async def test_psycopg_prepares_and_repeats() -> None:
     async with psycopg_console(Admin()) as connection:
         for _ in range(8):
             cursor = await connection.execute("SHOW LISTS", prepare=True)
-            assert len(await cursor.fetchall()) == 14
+            assert len(await cursor.fetchall()) == 16
 
 
 async def test_psycopg_uses_the_simple_protocol_through_client_cursors() -> None:
@@ -170,7 +170,7 @@ async def test_asyncpg_connects_and_decodes_every_type() -> None:
 async def test_asyncpg_repeats_statements_from_its_cache() -> None:
     async with asyncpg_console(Admin()) as connection:
         for _ in range(5):
-            assert len(await connection.fetch("SHOW LISTS")) == 14
+            assert len(await connection.fetch("SHOW LISTS")) == 16
 
 
 async def test_asyncpg_walks_through_a_result_with_a_row_limit() -> None:

@@ -38,7 +38,7 @@ async def test_preparing_first_and_executing_later_works() -> None:
     assert {field.format for field in RowDescription.decode(replies[2].body).fields} == {0}
     for _ in range(2):
         replies = await admin.ask(bind("", "s1"), m.execute(), m.sync())
-        assert m.tags(replies) == "2" + "D" * 14 + "CZ"
+        assert m.tags(replies) == "2" + "D" * 16 + "CZ"
 
 
 async def test_flush_brings_the_replies_so_far() -> None:

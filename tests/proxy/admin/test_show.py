@@ -55,11 +55,13 @@ COLUMNS = {
     "dns_hosts": "hostname s, ttl q, addrs s",
     "dns_zones": "zonename s, serial q, count i",
     "version": "version s",
+    # Ours.
+    "prepared_statements": "database s, text s, clients i, uses q, servers i, bytes q, generation i",
 }
 
 
 def rows(name: str, snapshots: FakeSnapshots | None = None) -> list[Sequence[Value]]:
-    return [tuple(row) for row in VIEWS[name].rows(snapshots or FakeSnapshots())]
+    return [tuple(row) for row in VIEWS[name].rows(snapshots or FakeSnapshots()) if row]
 
 
 def column(name: str, wanted: str, snapshots: FakeSnapshots | None = None) -> list[Value]:
@@ -143,7 +145,7 @@ def test_totals_and_averages_stand_in_one_row_of_stats() -> None:
 
 
 def test_totals_add_up_all_databases_under_internal_names() -> None:
-    found = rows("totals")
+    found = rows("totals")[:22]
     assert [row[0] for row in found[:11]] == [
         "total_server_assignment_count",
         "total_xact_count",
@@ -162,12 +164,32 @@ def test_totals_add_up_all_databases_under_internal_names() -> None:
     assert found[11] == ("avg_server_assignment_count", 12)
 
 
-def test_lists_have_pgbouncers_rows_in_its_order() -> None:
+def test_what_became_of_prepared_statements_follows_pgbouncers_totals() -> None:
+    assert rows("totals")[22:] == [
+        ("total_ps_hit_count", 7_000_000_000),
+        ("total_ps_miss_count", 62),
+        ("total_ps_eviction_count", 23),
+    ]
+
+
+def test_prepared_statements_are_shown_one_after_the_other() -> None:
+    assert rows("prepared_statements") == [
+        ("app", "select $1", 5, 3_000_000_000, 2, 4_000_000_000, 1),
+        ("hosts", "select 2", 0, 1, 0, 521, 0),
+    ]
+
+
+def test_where_others_shall_have_their_turn_there_is_a_row_without_values() -> None:
+    assert [len(row) for row in VIEWS["prepared_statements"].rows(FakeSnapshots())] == [0, 7, 7]
+
+
+def test_lists_have_pgbouncers_rows_in_its_order_and_then_ours() -> None:
     names = (
         "databases users peers pools peer_pools free_clients used_clients login_clients free_servers "
-        "used_servers dns_names dns_zones dns_queries dns_pending"
+        "used_servers dns_names dns_zones dns_queries dns_pending "
+        "prepared_statements prepared_statement_bytes"
     )
-    assert rows("lists") == list(zip(names.split(), range(1, 15), strict=True))
+    assert rows("lists") == list(zip(names.split(), range(1, 17), strict=True))
 
 
 def test_settings_are_shown_with_default_and_changeability() -> None:

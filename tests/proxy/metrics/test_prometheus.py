@@ -80,6 +80,11 @@ EXPECTED: dict[str, set[str]] = {
     "howdah_config_reloads_total": {"result"},
     "howdah_errors_total": {"database", "class"},
     "howdah_cancel_requests_total": set(),
+    "howdah_prepared_statements": set(),
+    "howdah_prepared_statement_bytes": set(),
+    "howdah_prepared_statement_hits_total": set(),
+    "howdah_prepared_statement_misses_total": set(),
+    "howdah_prepared_statement_evictions_total": set(),
     "howdah_draining": set(),
     "howdah_paused": set(),
     "howdah_event_loop_lag_seconds": set(),
@@ -189,6 +194,17 @@ def test_lists_and_settings_equal_the_console() -> None:
     for name in ("max_client_connections", "max_client_conn"):
         assert value(f"pgbouncer_config_{name}", snapshots) == float(str(config["max_client_conn"]))
     assert value("pgbouncer_config_max_user_connections", snapshots) == 40
+
+
+def test_prepared_statements_equal_the_console() -> None:
+    snapshots = FakeSnapshots()
+    lists = {row["list"]: row["items"] for row in shown("lists", snapshots)}
+    for name in ("prepared_statements", "prepared_statement_bytes"):
+        assert value(f"howdah_{name}", snapshots) == lists[name]
+    totals = {row["name"]: row["value"] for row in shown("totals", snapshots)}
+    for name, row_name in (("hits", "hit"), ("misses", "miss"), ("evictions", "eviction")):
+        found = value(f"howdah_prepared_statement_{name}_total", snapshots)
+        assert found == totals[f"total_ps_{row_name}_count"]
 
 
 def test_clients_are_counted_as_the_console_lists_them() -> None:
