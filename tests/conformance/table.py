@@ -58,28 +58,32 @@ def _count(cases: dict[str, str], column: Column) -> str:
 
 
 def notes(cases: dict[str, str], columns: Sequence[Column]) -> list[str]:
-    """Why a cell is neither `pass` nor `-`."""
+    """Why others than Howdah do not pass."""
     return [
-        f"{case}  {column.title}: {'; '.join(column.of(case).reasons)}"
+        f"{case}  {column.title}: {_reasons(column.of(case))}"
         for case in cases
         for column in columns
-        if column.of(case).outcome not in (Outcome.PASS, Outcome.NO_SENSE)
+        if not column.judged and column.of(case).outcome not in (Outcome.PASS, Outcome.NO_SENSE)
     ]
 
 
 def shortfalls(cases: dict[str, str], columns: Sequence[Column]) -> list[str]:
-    """The findings that make the verdict a failure, in words."""
+    """The findings that make the verdict a failure, and why."""
     found = []
     for case in cases:
         reference = [column.of(case).outcome for column in columns if column.reference]
         if Outcome.FAIL in reference:
-            found.append(f"{case}: PostgreSQL itself fails it, so the case is wrong")
+            found.append(f"{case}  PostgreSQL itself fails it, so the case is wrong")
             continue
         for column in columns:
             outcome = column.of(case).outcome
             if column.judged and outcome is not Outcome.PASS:
-                found.append(f"{case}: {column.title} {_WORDS[outcome]}")
+                found.append(f"{case}  {column.title} {_WORDS[outcome]}: {_reasons(column.of(case))}")
     return found
+
+
+def _reasons(result: Result) -> str:
+    return "; ".join(result.reasons) or "no reason given"
 
 
 _WORDS = {
