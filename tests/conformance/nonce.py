@@ -32,6 +32,8 @@ CROWDED = "crowded"
 POOL_SIZE = 2
 LEAST = 1000
 """Of cancels that hit, timeouts that fired and servers that closed: fewer prove nothing in a long run."""
+SHOWN = 20
+"""Problems in a report; where there are more, they are alike."""
 
 SETTINGS: Settings = {
     "log_connections": 0,
@@ -39,6 +41,8 @@ SETTINGS: Settings = {
     "log_pooler_errors": 0,
     "query_wait_notify": 0,
     "max_client_conn": 2000,
+    # Far fewer than there are texts, so that they push each other out.
+    "max_prepared_statements": 20,
 }
 _SERVER_CLOSED = re.compile(r" S-\w+: .*closing because: (.*?)(?: \(age|$)", re.MULTILINE)
 
@@ -77,7 +81,7 @@ class Outcome:
             f"kinds: {dict(tally.requests.most_common())}",
             f"{len(tally.foreign)} foreign, {len(tally.missing)} missing, {len(tally.hanging)} hanging",
         ]
-        return "\n".join([*lines, *self.problems])
+        return "\n".join([*lines, *self.problems[:SHOWN]])
 
 
 class Disturber(threading.Thread):
@@ -162,7 +166,7 @@ def check_quiet(pooler: Pooler, server: Server) -> None:
     pooler.check_log()
 
 
-def plan_for(pooler: Pooler, queries: int, seed: int, *, named: bool, disturbed: bool) -> Plan:
+def plan_for(pooler: Pooler, queries: int, seed: int, *, named: bool = True, disturbed: bool = True) -> Plan:
     return Plan((pooler.host, pooler.port), CROWDED, queries, seed, named=named, disturbed=disturbed)
 
 
@@ -174,7 +178,7 @@ def arguments() -> argparse.Namespace:
         "--loop", choices=("uvloop", "asyncio"), default="uvloop", help="what turns the pooler"
     )
     parser.add_argument(
-        "--named", action=argparse.BooleanOptionalAction, default=False, help="prepared by name"
+        "--named", action=argparse.BooleanOptionalAction, default=True, help="prepared by name"
     )
     parser.add_argument(
         "--disturb", action=argparse.BooleanOptionalAction, default=True, help="end servers etc."

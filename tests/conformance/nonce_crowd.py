@@ -50,7 +50,7 @@ class Plan:
     queries: int
     seed: int
     clients: int = 200
-    named: bool = False
+    named: bool = True
     disturbed: bool = False
     patience: float = 30.0
 
@@ -111,22 +111,21 @@ class Asker:
 
     async def _step(self, client: NonceClient) -> bool:
         """One request; False when the connection has ended."""
-        kind, name, nonce, request, expected = self._draw()
+        kind, nonce, request, expected = self._draw()
         self._crowd.oracle.tally.requests[kind] += 1
         if await self._leave(client, request):
             return False
-        return await self._ask(client, kind, name, nonce, request, expected)
+        return await self._ask(client, kind, nonce, request, expected)
 
-    def _draw(self) -> tuple[str, str, str, Request, list[str]]:
+    def _draw(self) -> tuple[str, str, Request, list[str]]:
         self._asked += 1
         nonce = word(self._number, self._asked)
         if self._crowd.plan.named and self._dice.random() < NAMED_SHARE:
-            name, request, expected = self._statements.request(self._dice, nonce)
-            return NAMED, name, nonce, request, expected
+            return NAMED, nonce, *self._statements.request(self._dice, nonce)
         (kind,) = self._dice.choices(_KINDS, cum_weights=_WEIGHTS)
         if self._user in HASTY and self._dice.random() < LINGERS:
             kind = LINGERING
-        return kind, "", nonce, KINDS[kind](nonce), self._crowd.templates.expected(kind, nonce)
+        return kind, nonce, KINDS[kind](nonce), self._crowd.templates.expected(kind, nonce)
 
     async def _leave(self, client: NonceClient, request: Request) -> bool:
         """Now and then, hangs up instead of waiting for the reply."""
@@ -157,7 +156,7 @@ class Asker:
             self._crowd.oracle.tally.hanging.append(f"asker {self._number}: nothing at all comes")
 
     async def _ask(
-        self, client: NonceClient, kind: str, name: str, nonce: str, request: Request, expected: list[str]
+        self, client: NonceClient, kind: str, nonce: str, request: Request, expected: list[str]
     ) -> bool:
         plan, oracle = self._crowd.plan, self._crowd.oracle
         self._cancels = [task for task in self._cancels if not task.done()]
@@ -173,8 +172,8 @@ class Asker:
             client.reset()
             return False
         oracle.judge(who, nonce, expected, reply, circumstances)
-        if name:
-            self._statements.learn(name, told(reply.messages))
+        if kind == NAMED:
+            self._statements.learn(told(reply.messages))
         if not reply.closed and reply.messages[-1].body != b"I":
             # A cancel that hit COMMIT leaves the transaction to be ended by somebody.
             client.reset()

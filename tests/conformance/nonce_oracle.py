@@ -15,7 +15,7 @@ CANCELLED = "ERROR 57014 canceling statement due to user request"
 TIMEOUT, WAITED = "FATAL 57014 query timeout", "FATAL 57014 query_timeout"
 TERMINATED = "FATAL 57P01 terminating connection due to administrator command"
 LOST = ("FATAL 08006 server conn crashed?",)
-AFTER_AN_ERROR = ("ERROR 25P02", "ERROR 22012", "ERROR P0001")
+AFTER_AN_ERROR = ("ERROR 25P02", "ERROR 22012", "ERROR P0001", "ERROR 42601", "ERROR 42P05")
 """A failed transaction, and the errors that requests ask for."""
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conformance.nonce import Outcome, ask, build, plan_for
 from tests.conformance.nonce_client import Reply
+from tests.conformance.nonce_crowd import NAMED
 from tests.conformance.nonce_named import NamedStatements
 from tests.conformance.nonce_oracle import Circumstances, Oracle, Tally
 from tests.conformance.nonce_requests import INBOX, KINDS, TEMPLATE, Templates, told, word
@@ -165,21 +166,32 @@ def test_every_kind_of_request_brings_its_nonce_back(server: Server) -> None:
 
 
 def test_a_name_means_another_text_to_every_client() -> None:
-    one, other = (NamedStatements(number) for number in (1, 2))
     dice = random.Random(SEED)
-    texts = {row for each in (one, other) for _ in range(50) for row in each.request(dice, OWN)[2][-3:-2]}
+    texts: set[str] = set()
+    for client in (1, 2):
+        statements = NamedStatements(client)
+        for _ in range(50):
+            statements.learn(statements.request(dice, OWN)[1])
+            texts.add(statements.prepared.get("s1", ""))
     assert len(texts) > 4
 
 
 def test_a_name_is_parsed_again_only_where_it_is_not_prepared() -> None:
     statements, dice = NamedStatements(1), random.Random(SEED)
-    prepared: set[str] = set()
     for _ in range(200):
-        name, request, lines = statements.request(dice, OWN)
-        assert ("1" in lines) == (name not in prepared or "3" in lines)
-        assert request.data.startswith(b"C") == ("3" in lines)
-        statements.learn(name, lines)
-        prepared.add(name)
+        before = len(statements.prepared)
+        _, lines = statements.request(dice, OWN)
+        statements.learn(lines)
+        assert len(statements.prepared) == before + lines.count("1") - lines.count("3")
+
+
+def test_a_name_keeps_its_text_where_the_new_one_never_came_to_be_parsed() -> None:
+    statements, dice = NamedStatements(1), random.Random(SEED)
+    while "3" not in (lines := statements.request(dice, OWN)[1]):
+        statements.learn(lines)
+    before = dict(statements.prepared)
+    statements.learn([f"E {CANCELLED}", "Z I"])
+    assert statements.prepared == before
 
 
 # --- the short runs ------------------------------------------------------------------------------
@@ -189,10 +201,10 @@ def test_a_name_is_parsed_again_only_where_it_is_not_prepared() -> None:
 @pytest.mark.slow
 def test_every_reply_carries_the_askers_own_nonce(server: Server) -> None:
     with build(server) as pooler:
-        outcome = ask(pooler, server, plan_for(pooler, 5000, SEED, named=False, disturbed=False), least=5)
+        outcome = ask(pooler, server, plan_for(pooler, 5000, SEED, disturbed=False), least=5)
     print(outcome.report())
     assert outcome.problems == []
-    assert set(outcome.tally.requests) == set(KINDS)
+    assert set(outcome.tally.requests) == {*KINDS, NAMED}
 
 
 @per_user
@@ -200,7 +212,7 @@ def test_every_reply_carries_the_askers_own_nonce(server: Server) -> None:
 def test_also_while_servers_come_and_go(server: Server) -> None:
     """Servers are terminated, replaced and paused, settings reloaded, all the time."""
     with build(server) as pooler:
-        outcome = ask(pooler, server, plan_for(pooler, 5000, SEED + 1, named=False, disturbed=True), least=5)
+        outcome = ask(pooler, server, plan_for(pooler, 5000, SEED + 1), least=5)
     print(outcome.report())
     assert outcome.problems == []
     assert outcome.tally.lost
