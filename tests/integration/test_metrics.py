@@ -1,43 +1,18 @@
 """Metrics and health over HTTP, from the running daemon: its numbers are the console's."""
 
-import json
 import signal
-import urllib.error
-import urllib.request
 
 import pytest
 
 from tests.integration.conftest import Launch
 from tests.support import messages as m
 from tests.support.fault_proxy import wait_until
+from tests.support.page import Page
 from tests.support.pooler import Pooler, free_port
 from tests.support.server import Server
 from tests.support.standard import APP, ONE, databases, howdah_only
 
 pytestmark = howdah_only("PgBouncer has no HTTP")
-
-
-class Page:
-    """The HTTP side of one pooler."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-
-    def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    def value(self, metric: str, /, **labels: str) -> float:
-        """One sample; the labels must all be there, others may be."""
-        _, text = self.get("/metrics")
-        wanted = [f"{key}={json.dumps(value)}" for key, value in labels.items()]
-        lines = [line for line in text.splitlines() if line.startswith((metric + "{", metric + " "))]
-        (line,) = (line for line in lines if all(label in line for label in wanted))
-        return float(line.rsplit(" ", 1)[1])
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +22,7 @@ def page() -> Page:
 
 @pytest.fixture(scope="module")
 def pooler(module_launch: Launch, server: Server, page: Page) -> Pooler:
-    return module_launch(databases(server), {"metrics_addr": "127.0.0.1", "metrics_port": page.port})
+    return page.of(module_launch(databases(server), page.settings()))
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
@@ -104,7 +79,7 @@ def test_scraping_again_and_again_does_not_disturb(pooler: Pooler, page: Page) -
 
 def test_readiness_ends_with_the_first_signal_and_liveness_does_not(launch: Launch, server: Server) -> None:
     page = Page(free_port())
-    pooler = launch(databases(server), {"metrics_addr": "127.0.0.1", "metrics_port": page.port})
+    pooler = page.of(launch(databases(server), page.settings()))
     with pooler.raw(ONE) as client:
         client.value("select 1")
         pooler.signal(signal.SIGTERM)
