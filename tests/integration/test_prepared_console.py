@@ -208,7 +208,7 @@ def test_what_is_passed_through_is_counted_nowhere(pooler: Pooler) -> None:
 
 
 def test_averages_are_of_the_last_period(start: Callable[..., Pooler]) -> None:
-    """Each query of this client is prepared and bound once, so that the three averages are nearly the same."""
+    """Each query of this client is prepared and bound once: the three averages are nearly the same."""
     pooler = start(stats_period=1)
     deadline = time.monotonic() + 20
     averages: Shown = {}
