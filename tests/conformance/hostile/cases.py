@@ -268,6 +268,8 @@ def _endings(plays: Mapping[str, Play]) -> Iterator[Attack]:
         yield Attack(f"{after.value} between two messages", simple, 0, T, after, codes=ends)
         yield Attack(f"{after.value} in the middle of a row", simple, 0, T + D[:-2], after)
         yield Attack(f"{after.value} behind a fatal error", simple, 0, T + FATAL, after, codes=ENDED)
+    speaks_on = FATAL + ONE + TWO + GOOD
+    yield Attack("speaks on behind a fatal error", plays["extended"], 0, speaks_on, codes=ENDED | VIOLATION)
     yield Attack("never hangs up", simple, 0, whole + Z, Aftermath.STAY, served=True)
     yield Attack("never replies nor hangs up", simple, 0, b"", Aftermath.STAY, codes=TIMED_OUT)
     copy = plays["copy in"]
