@@ -273,7 +273,7 @@ class Framer:
         while pos + HEADER <= size:
             tag, length = _header(data, pos)
             if length < 4 or length > caps[tag]:
-                self._refuse(reject(data[pos : pos + 8], tag, length, caps[tag]), found)
+                self._refuse(reject(data[pos : pos + 8], tag, length, caps), found)
                 break
             want = look[tag]
             if want == RUN:
@@ -294,7 +294,7 @@ class Framer:
             self.end = size
         else:
             if not caps[data[pos]]:
-                self._refuse(reject(data[pos:], data[pos], EMPTY, 0), found)
+                self._refuse(reject(data[pos:], data[pos], EMPTY, caps), found)
             self.rest = 0
             self.held = data[pos:]
             self.end = pos
@@ -307,15 +307,19 @@ class Framer:
 
 
 def reject(
-    head: bytes, tag: int, length: int, cap: int
+    head: bytes, tag: int, length: int, caps: tuple[int, ...]
 ) -> MalformedMessage | MessageTooLarge | UnexpectedMessage:
-    """The error for a header that cannot be accepted; `cap` 0 means that the tag itself may not come."""
+    """The error for a header that cannot be accepted; `head` are the first bytes of the message."""
+    cap = caps[tag]
     if not cap:
-        if tag == tags.QUERY:
+        # Only who may take leave, a client, may be allowed to ask.
+        if tag == tags.QUERY and caps[tags.TERMINATE]:
             return UnexpectedMessage("PQexec disallowed", sqlstate.FEATURE_NOT_SUPPORTED)
         return UnexpectedMessage(f"unknown pkt: message type {tag}")
     if length < 4 or length > _INT32_MOST or cap < SMALL:
-        return MalformedMessage(f"bad packet header: '{head.hex()}'")
+        # What a server says may be logged, and behind its header begin the data of somebody.
+        quoted = head[:HEADER] if caps[tags.READY_FOR_QUERY] else head
+        return MalformedMessage(f"bad packet header: '{quoted.hex()}'")
     return MessageTooLarge(f"message of type {tag} too large: {length} bytes, limit {cap}")
 
 
@@ -347,12 +351,12 @@ class Collector:
         buffer = self._buffer
         if len(buffer) < HEADER:
             if buffer and not self.caps[buffer[0]]:
-                raise reject(bytes(buffer), buffer[0], 4, 0)
+                raise reject(bytes(buffer), buffer[0], EMPTY, self.caps)
             return None
         tag = buffer[0]
         length = int.from_bytes(buffer[1:5], "big")
         if length < 4 or length > self.caps[tag]:
-            raise reject(bytes(buffer[:8]), tag, length, self.caps[tag])
+            raise reject(bytes(buffer[:8]), tag, length, self.caps)
         if len(buffer) < length + 1:
             return None
         body = bytes(buffer[HEADER : length + 1])

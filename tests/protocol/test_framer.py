@@ -19,7 +19,9 @@ from protocol.framer import (
     FRONTEND_LOOK_IDLE,
     HEADER,
     LARGE,
+    LOGIN_CAPS,
     RUN,
+    SERVER_LOGIN_CAPS,
     SMALL,
     WHOLE,
     Collector,
@@ -283,9 +285,10 @@ def test_a_cap_holds_within_a_row_of_messages_of_one_kind_too() -> None:
 def test_a_tag_that_may_not_come_is_refused_by_its_number(
     caps: tuple[int, ...], known: dict[int, int]
 ) -> None:
-    for tag in set(range(256)) - {*known, tags.QUERY}:
-        with pytest.raises(UnexpectedMessage, match=f"unknown pkt: message type {tag}"):
+    for tag in set(range(256)) - set(known):
+        with pytest.raises(UnexpectedMessage, match=f"unknown pkt: message type {tag}") as caught:
             Framer(FRONTEND_LOOK, caps).feed(bytes((tag, 0, 0, 0, 4)))
+        assert caught.value.sqlstate == "08P01"
 
 
 def test_a_tag_that_may_not_come_is_refused_before_its_length_is_there() -> None:
@@ -336,6 +339,20 @@ def test_the_simple_query_can_be_forbidden() -> None:
     with pytest.raises(UnexpectedMessage, match="PQexec disallowed") as caught:
         framer.feed(wire.message(tags.QUERY, b"select 1\0"))
     assert caught.value.sqlstate == "0A000"
+
+
+@pytest.mark.parametrize("caps", [BACKEND, LOGIN_CAPS, SERVER_LOGIN_CAPS])
+def test_only_who_has_logged_in_is_told_that_the_simple_query_is_forbidden(caps: tuple[int, ...]) -> None:
+    for data in (b"Q", b"Q\0\0\0\4"):
+        with pytest.raises(UnexpectedMessage, match="unknown pkt: message type 81") as caught:
+            Framer(FRONTEND_LOOK, caps).feed(data)
+        assert caught.value.sqlstate == "08P01"
+
+
+def test_an_error_about_a_server_quotes_nothing_behind_the_header() -> None:
+    for caps, quoted in ((BACKEND, "4300000003"), (FRONTEND, "4300000003736563")):
+        with pytest.raises(MalformedMessage, match=f"bad packet header: '{quoted}'"):
+            Framer(FRONTEND_LOOK, caps).feed(b"C\0\0\0\3secret")
 
 
 def test_replication_copy_is_no_reply_a_server_may_send() -> None:
