@@ -220,10 +220,82 @@ def test_a_malformed_packet_still_gets_its_line(packet: bytes) -> None:
     assert Trace().packet(packet).endswith("malformed")
 
 
-@given(st.booleans(), st.integers(0, 255), st.binary(max_size=40))
+SECRET = b"TOP SECRET"
+REDACTED_FRONTEND: list[tuple[Message, str]] = [
+    (Parse(b"s", SECRET, [23]), "F\t23\tParse\t \"s\" 'BBBB'"),
+    (Bind(b"p", b"s", [0], [SECRET], [1]), 'F\t32\tBind\t "p" "s" \'BBBB\''),
+    (Describe(STATEMENT, b"s"), 'F\t7\tDescribe\t S "s"'),
+    (Execute(b"p", 5), 'F\t10\tExecute\t "p" 5'),
+    (CopyData(SECRET), "F\t14\tCopyData"),
+    (CopyFail(SECRET), "F\t15\tCopyFail\t 'BBBB'"),
+    (FunctionCall(1, [], [SECRET], 0), "F\t28\tFunctionCall\t 'BBBB'"),
+    (Query(SECRET), "F\t15\tQuery\t 'BBBB'"),
+    (Parse(SECRET * 7, b"", []), f"F\t78\tParse\t \"{(SECRET * 7).decode()[:63]}...\" 'BBBB'"),
+]
+REDACTED_BACKEND: list[tuple[Message, str]] = [
+    (BackendKeyData(1, SECRET), "B\t18\tBackendKeyData\t 'BBBB'"),
+    (CommandComplete(b"INSERT 0 1"), 'B\t15\tCommandComplete\t "INSERT 0 1"'),
+    (CommandComplete(b"SELECT secret"), "B\t18\tCommandComplete\t 'BBBB'"),
+    (CopyInResponse(0, [0] * 3), "B\t13\tCopyInResponse\t \\x00 3 'BBBB'"),
+    (DataRow([SECRET]), "B\t20\tDataRow\t 'BBBB'"),
+    (
+        ErrorResponse({"S": b"FEHLER", "V": b"ERROR", "C": b"42601", "M": SECRET}),
+        'B\t39\tErrorResponse\t V "ERROR" C "42601"',
+    ),
+    (NoticeResponse({"V": SECRET, "C": SECRET}), "B\t29\tNoticeResponse\t"),
+    (FunctionCallResponse(SECRET), "B\t18\tFunctionCallResponse\t 'BBBB'"),
+    (NegotiateProtocolVersion(3, [SECRET]), "B\t23\tNegotiateProtocolVersion\t 'BBBB'"),
+    (NotificationResponse(7, SECRET, SECRET), "B\t30\tNotificationResponse\t 'BBBB'"),
+    (ParameterDescription([23, 25]), "B\t14\tParameterDescription\t 2 'BBBB'"),
+    (ParameterStatus(b"TimeZone", SECRET), "B\t24\tParameterStatus\t \"TimeZone\" 'BBBB'"),
+    (ParameterStatus(SECRET, b""), "B\t16\tParameterStatus\t 'BBBB' 'BBBB'"),
+    (ReadyForQuery(tags.STATUS_FAILED), "B\t5\tReadyForQuery\t E"),
+    (RowDescription([FieldDescription(SECRET)]), "B\t35\tRowDescription\t 1 'BBBB'"),
+]
+
+
+@pytest.mark.parametrize(("message", "line"), REDACTED_FRONTEND)
+def test_of_what_a_user_says_a_redacted_trace_shows_names_only(message: Message, line: str) -> None:
+    data = message.encode()
+    assert Trace(redacted=True).frontend(data[0], data[5:]) == line
+
+
+@pytest.mark.parametrize(("message", "line"), REDACTED_BACKEND)
+def test_of_what_a_server_says_a_redacted_trace_shows_no_data(message: Message, line: str) -> None:
+    data = message.encode()
+    assert Trace(redacted=True).backend(data[0], data[5:]) == line
+
+
+@pytest.mark.parametrize(("message", "_"), FRONTEND + BACKEND)
+def test_a_redacted_trace_has_the_length_and_the_name_of_every_message(message: Message, _: str) -> None:
+    data = message.encode()
+    full, redacted = Trace(), Trace(redacted=True)
+    for shown, line in (
+        (full.frontend(data[0], data[5:]), redacted.frontend(data[0], data[5:])),
+        (full.backend(data[0], data[5:]), redacted.backend(data[0], data[5:])),
+    ):
+        assert line.split("\t")[:3] == shown.split("\t")[:3]
+
+
+def test_a_redacted_trace_of_a_startup_packet_names_nobody() -> None:
+    packet = encode_startup({b"user": SECRET})
+    assert Trace(redacted=True).packet(packet) == "F\t25\tStartupMessage\t 3 0 'BBBB'"
+
+
+def test_of_a_message_of_which_only_the_beginning_is_there_the_whole_length_is_shown() -> None:
+    trace = Trace()
+    assert trace.frontend(ord("Q"), b"select", 900) == "F\t900\tQuery\t ..."
+    assert trace.frontend(ord("P"), b"s\0sel", 900) == 'F\t900\tParse\t "s" ...'
+    assert trace.backend(ord("D"), b"\0\1", 900) == "B\t900\tDataRow\t 1 ..."
+    assert trace.backend(ord("R"), b"\0\0\0\5", 12) == "B\t12\tAuthenticationMD5Password\t 'BBBB'"
+
+
+@given(st.booleans(), st.booleans(), st.integers(0, 255), st.binary(max_size=40))
 @settings(deadline=None, max_examples=300)
-def test_whatever_comes_is_one_line_of_printable_ascii(regress: bool, tag: int, body: bytes) -> None:
-    trace = Trace(regress=regress)
+def test_whatever_comes_is_one_line_of_printable_ascii(
+    regress: bool, redacted: bool, tag: int, body: bytes
+) -> None:
+    trace = Trace(regress=regress, redacted=redacted)
     for line in (trace.frontend(tag, body), trace.backend(tag, body), trace.packet(body), trace.answer(body)):
         assert line.replace("\t", "").isprintable()
         assert line.isascii()
