@@ -40,6 +40,9 @@ STALE: Final = 12
 """A client's Bind or Describe of a name whose rows no longer look as it was told: sent as one of a name that
 nobody has."""
 
+CLOSED_UNNAMED: Final = 13
+"""A client's Close of its unnamed statement."""
+
 SKIPPED: Final = frozenset((REPEATED, EVICTED, UNNAMED, DESCRIBED))
 """Kinds of requests the client knows nothing of."""
 
@@ -65,10 +68,11 @@ class Name:
 
 class Note:
     """About one request that is outstanding. `group` tells in which of the client's groups of messages it
-    stands; `values` are the server's parameters when it was sent, `text` what the kind needs.
+    stands; `values` are the server's parameters when it was sent, `text` what the kind needs. `prior` is the
+    note that was pending of the same name before.
     """
 
-    __slots__ = ("entry", "group", "kind", "name", "preparation", "text", "values")
+    __slots__ = ("entry", "group", "kind", "name", "preparation", "prior", "text", "values")
 
     def __init__(self, kind: int, group: int, name: bytes = b"") -> None:
         self.kind = kind
@@ -76,9 +80,6 @@ class Note:
         self.name = name
         self.entry: Name | None = None
         self.preparation: Preparation | None = None
+        self.prior: Note | None = None
         self.text = b""
         self.values: Values | None = None
-
-
-Unnamed = tuple[bytes, int, int]
-"""The client's unnamed statement: where its Parse's body behind the name is; nothing if too long to keep."""

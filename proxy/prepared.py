@@ -14,9 +14,11 @@ from protocol import rename, sqlstate, tags
 from protocol.backend import ErrorResponse
 from protocol.errors import ProtocolError
 from proxy import notes
-from proxy.notes import Name, Note, Unnamed
+from proxy.deallocate import deallocated, may_be
+from proxy.notes import Name, Note
 from proxy.pieces import Edit, Piece
 from proxy.pool.statements import MISSING, OVERHEAD, PREFIX, Preparation, Statement
+from proxy.unnamed import Unnamed
 
 if TYPE_CHECKING:
     from protocol.outstanding import Outstanding
@@ -37,27 +39,22 @@ REST_DROPPED: Final = 2
 _PARSE_COMPLETE: Final = bytes((tags.PARSE_COMPLETE, 0, 0, 0, 4))
 _CLOSE_NOTHING: Final = rename.close(MISSING)
 _FAILING: Final = rename.parse(MISSING, b"howdah\0\0\0")
+# PostgreSQL parses it in a failed transaction, too.
+_ALWAYS_PARSED: Final = b"COMMIT\0\0\0"
+# A DEALLOCATE may be executed again long after it was parsed: so many of our names in such are remembered.
+_ALIASES_MOST: Final = 100
 _FLUSH: Final = bytes((tags.FLUSH, 0, 0, 0, 4))
-_TRIVIAL: Final = b"SELECT 1\0\0\0"
 
 # PostgreSQL compares so much of a name (NAMEDATALEN - 1).
 _NAME_MOST: Final = 63
-# What is kept to be repeated, a group or the unnamed statement, is of so many bytes at most.
+# A group that is repeated is of so many bytes at most.
 _KEPT_MOST: Final = 64 * 1024
-# What is received in a chunk of at most so many bytes is kept as that.
-_SMALL: Final = 2_048
 # So far a queue is searched for what may change settings or plans; behind more, the answer is yes.
 _SEARCHED: Final = 64
 
 _CHANGES: Final = frozenset((*ENDS_GROUP, tags.EXECUTE))
-_DEALLOCATE: Final = re.compile(
-    rb'\s*deallocate\s+(?:prepare\s+)?("(?:[^"]|"")+"|[a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)\s*;?\s*\0',
-    re.IGNORECASE,
-)
 _BOTH_UNNAMED: Final = b"\0\0"
-_PORTAL: Final = 0x50
-_MAY_DEALLOCATE: Final = frozenset(b"dD \t\r\n")
-_MAY_DEALLOCATE_QUERY: Final = frozenset((b"d", b"D", b" ", b"\t", b"\r", b"\n"))
+_PORTAL: Final = b"P"
 
 # Errors that tell that a plan no longer fits, or that a statement is not where it should be.
 _STALE_PLAN: Final = b"0A000"
@@ -69,13 +66,14 @@ _OF_UNNAMED: Final = b"unnamed prepared statement"
 
 class Prepared:
     """Of one session. `group` is counted up at the end of each group of messages; `by_sql`: SQL's PREPARE was
-    executed on the server it has; `failed`: it is in a failed transaction. `sent` is what was sent last, if
-    that is all that is outstanding; `repeating` what is sent once more when the server is ready. `unsure` are
-    statements of which it is not known under which settings they were parsed. `touched`: some of this was
-    used since the session got its server.
+    executed on the server it has; `failed`: it is in a failed transaction; `touched`: some of this was used
+    since it got the server. `sent` is what was sent last, if that is all that is outstanding; `repeating`
+    what is sent once more when the server is ready; `unsure` are statements of which it is not known under
+    which settings they were parsed. `withholds`: replies come that the client has not asked for yet.
     """
 
     __slots__ = (
+        "_aliases",
         "_applied",
         "_deallocating",
         "_pool",
@@ -89,6 +87,7 @@ class Prepared:
         "touched",
         "unnamed",
         "unsure",
+        "withholds",
     )
 
     def __init__(self, pool: "Pool", applied: "Applied") -> None:
@@ -98,13 +97,15 @@ class Prepared:
         self.size = 0
         self.group = 0
         self.touched = False
-        self.unnamed: Unnamed | None = None
+        self.unnamed = Unnamed()
         self.by_sql = False
         self.failed = False
         self.sent: Piece | None = None
         self.repeating: Piece | None = None
         self.unsure: list[Note] = []
-        self._deallocating: list[bytes] = []
+        self.withholds = False
+        self._deallocating: list[Note] = []
+        self._aliases: dict[bytes, bytes] = {}
 
     # Requests.
 
@@ -122,10 +123,15 @@ class Prepared:
                 return SENT
         elif tag == tags.BIND and buffer[start + 5 : start + 7] == _BOTH_UNNAMED:
             # What is done below, for most of what comes, without the calls.
-            if self.unnamed is not None and self.unnamed is server.statements.unnamed:
+            unnamed = self.unnamed
+            if (
+                unnamed.kept is not None
+                and unnamed.kept is server.statements.unnamed
+                and (unnamed.group == self.group or not outstanding.queue)
+            ):
                 outstanding.queue.append(tag)
                 return SENT
-        elif tag == tags.DESCRIBE and buffer[start + 5] == _PORTAL:
+        elif tag == tags.DESCRIBE and buffer[start + 5 : start + 6] == _PORTAL:
             outstanding.queue.append(tag)
             return SENT
         if tag == tags.QUERY:
@@ -138,10 +144,15 @@ class Prepared:
         if name_stop <= at:
             if name_stop < 0 and stop > end:
                 raise ProtocolError("prepared statement name too long", sqlstate.INVALID_NAME)
-            if name_stop < 0 or tag == tags.CLOSE:
+            if name_stop < 0:
                 outstanding.push(tag)
+            elif tag == tags.CLOSE:
+                self.unnamed.lost(outstanding, server.statements)
+                self.unnamed.group = self.group
+                self.touched = True
+                outstanding.note(tag, Note(notes.CLOSED_UNNAMED, self.group))
             else:
-                self._call_unnamed(server, tag, start, stop, buffer, edits)
+                return self._call_unnamed(server, tag, start, stop, buffer, edits)
             return SENT
         self.touched = True
         name = buffer[at:name_stop]
@@ -162,6 +173,9 @@ class Prepared:
             if preparation.checking:
                 return WAITS
             self._pool.statements.hits += 1
+        elif self._owes(server, ENDS_GROUP):
+            # A DEALLOCATE ALL may be under way.
+            return WAITS
         elif known.stale:
             self._miss(server, tag, known.name, notes.STALE, start, stop, buffer, edits)
             return SENT
@@ -186,8 +200,7 @@ class Prepared:
         at = start + 5
         name_stop = buffer.find(b"\0", at, min(stop, end))
         if name_stop == at:
-            self._parse_unnamed(server, start, stop, buffer, end, edits)
-            return SENT
+            return self._parse_unnamed(server, start, stop, buffer, end, edits, now)
         if name_stop < 0 and stop <= end:
             outstanding.push(tags.PARSE)
             return SENT
@@ -291,6 +304,8 @@ class Prepared:
         """
         preparation, repeated = self._repeat(server, known, now)
         preparation.checking = True
+        # The Flush that brings the answer brings replies for which the client has not asked yet.
+        self.withholds = len(server.outstanding.queue) > 1
         edits.append((start, start, repeated + self._describe(server, preparation) + _FLUSH))
 
     def _parse_again(
@@ -301,11 +316,17 @@ class Prepared:
         preparation = self._usable(server, known)
         repeated = b""
         if preparation is None:
-            preparation, repeated = self._repeat(server, known, now)
+            name = self._pool.statements.next_name()
+            repeated = rename.parse(name, _ALWAYS_PARSED)
+            outstanding = server.outstanding
+            outstanding.note(tags.PARSE, Note(notes.REPEATED, self.group, known.name))
+            server.statements.put_back(name)
+        else:
+            name = preparation.name
         note = Note(notes.AGAIN, self.group, known.name)
         note.preparation = preparation
         note.text = text
-        edits.append((start, stop, repeated + rename.parse(preparation.name, text)))
+        edits.append((start, stop, repeated + rename.parse(name, text)))
         server.outstanding.note(tags.PARSE, note)
 
     def _refuse(self, server: "Server", why: str, name: bytes) -> None:
@@ -342,9 +363,7 @@ class Prepared:
             server.outstanding.push(tags.CLOSE)
             return
         note = Note(notes.CLOSED, self.group, name)
-        note.entry = known
-        known.closed = True
-        known.pending = note
+        _closing(known, note)
         server.outstanding.note(tags.CLOSE, note)
 
     def _miss(
@@ -368,32 +387,52 @@ class Prepared:
         server.outstanding.note(tag, Note(kind, self.group, name))
 
     def _parse_unnamed(
-        self, server: "Server", start: int, stop: int, buffer: bytes, end: int, edits: list[Edit]
-    ) -> None:
-        if stop > end or stop - start > _KEPT_MOST:
-            kept = (b"", 0, 0)
-        elif len(buffer) <= _SMALL:
-            kept = (buffer, start + 6, stop)
-        else:
-            kept = (buffer[start + 6 : stop], 0, stop - start - 6)
-        server.statements.unnamed = self.unnamed = kept
-        if self.names and buffer[start + 6] in _MAY_DEALLOCATE and stop <= end:
+        self, server: "Server", start: int, stop: int, buffer: bytes, end: int, edits: list[Edit], now: int
+    ) -> int:
+        outstanding = server.outstanding
+        known = None
+        if self.names and start + 6 < stop <= end and may_be(buffer[start + 6]):
             known = self._deallocated(buffer[start + 6 : stop])
-            if known is not None:
-                name = self._pool.statements.next_name()
-                self._deallocating.append(known.name)
-                self.touched = True
-                there = rename.parse(name, _TRIVIAL)
-                edits.append((start, stop, there + rename.parse(b"", b"DEALLOCATE %b\0\0\0" % name)))
-                server.outstanding.note(tags.PARSE, Note(notes.REPEATED, self.group))
-        server.outstanding.push(tags.PARSE)
+            if known is not None and known.pending is not None and known.pending.group != self.group:
+                return WAITS
+        self.unnamed.parsed(outstanding, server.statements, buffer, start, stop, end)
+        self.unnamed.group = self.group
+        if outstanding.queue:
+            self.touched = True
+        if known is not None and not known.closed:
+            self._parse_deallocate(server, known, start, stop, edits, now)
+        outstanding.push(tags.PARSE)
+        return SENT
+
+    def _parse_deallocate(
+        self, server: "Server", known: Name, start: int, stop: int, edits: list[Edit], now: int
+    ) -> None:
+        """DEALLOCATE of a name that only we know, to be executed later or never: the server gets its own name
+        for the statement, so that what follows finds it, or not, as PostgreSQL would.
+        """
+        preparation = self._usable(server, known)
+        repeated = b""
+        if preparation is None:
+            preparation, repeated = self._repeat(server, known, now)
+        note = Note(notes.DEALLOCATED, self.group, known.name)
+        note.entry = known
+        note.preparation = preparation
+        self._deallocating.append(note)
+        self.touched = True
+        if len(self._aliases) > _ALIASES_MOST:
+            self._aliases.clear()
+        self._aliases[preparation.name] = known.name
+        text = b"DEALLOCATE %b\0\0\0" % preparation.name
+        edits.append((start, stop, repeated + rename.parse(b"", text)))
 
     def _call_unnamed(
         self, server: "Server", tag: int, start: int, stop: int, buffer: bytes, edits: list[Edit]
-    ) -> None:
+    ) -> int:
         """The unnamed statement on a server may be another client's."""
-        mine = self.unnamed
+        mine = self.unnamed.kept
         outstanding = server.outstanding
+        if self.unnamed.group != self.group and self._owes(server, ENDS_GROUP):
+            return WAITS
         if mine is not None and mine is server.statements.unnamed:
             outstanding.push(tag)
         elif mine is not None and mine[0]:
@@ -403,40 +442,47 @@ class Prepared:
             outstanding.push(tag)
         else:
             self._miss(server, tag, b"", notes.MISSED, start, stop, buffer, edits)
-
-    def may_deallocate(self, buffer: bytes, start: int) -> bool:
-        """Whether this Query has to be looked at more closely; most need not."""
-        return bool(self.names) and buffer[start + 5 : start + 6] in _MAY_DEALLOCATE_QUERY
+        return SENT
 
     def _query(
         self, server: "Server", start: int, stop: int, buffer: bytes, end: int, edits: list[Edit]
     ) -> int:
         """A simple Query that may be a DEALLOCATE of a name that only we know."""
-        known = self._deallocated(buffer[start + 5 : stop]) if stop <= end else None
-        if known is None:
-            server.outstanding.push(tags.QUERY)
-            return SENT
-        if known.pending is not None and known.pending.group + 1 != self.group:
+        outstanding = server.outstanding
+        known = None
+        if self.names and start + 5 < stop <= end and may_be(buffer[start + 5]):
+            known = self._deallocated(buffer[start + 5 : stop])
+        if known is not None and known.pending is not None and known.pending.group + 1 != self.group:
             self.group -= 1
             return WAITS
+        if known is None or known.closed:
+            self.unnamed.lost(outstanding, server.statements)
+            self.unnamed.group = self.group - 1
+            if outstanding.queue:
+                self.touched = True
+            outstanding.push(tags.QUERY)
+            return SENT
+        self.unnamed.lost(outstanding, server.statements)
         self.touched = True
-        name = self._pool.statements.next_name()
-        edits.append((start, stop, rename.query(b"PREPARE %b AS SELECT 1;DEALLOCATE %b" % (name, name))))
-        server.outstanding.note(tags.QUERY, Note(notes.DEALLOCATED, self.group, known.name))
+        note = Note(notes.DEALLOCATED, self.group, known.name)
+        note.entry = known
+        note.preparation = self._usable(server, known)
+        if note.preparation is not None:
+            text = b"DEALLOCATE " + note.preparation.name
+            note.text = b"PREPARE"
+        else:
+            # A Parse that fails ahead of a Query would have that discarded. What is deallocated is another.
+            name = self._pool.statements.next_name()
+            text = b"PREPARE %b AS SELECT 1;DEALLOCATE %b" % (name, name)
+            _closing(known, note)
+        edits.append((start, stop, rename.query(text)))
+        outstanding.note(tags.QUERY, note)
         return SENT
 
     def _deallocated(self, text: bytes) -> Name | None:
         """The name of ours that an SQL text deallocates, if that is what it does."""
-        found = _DEALLOCATE.match(text)
-        if found is None or text.rstrip(b"\0")[found.end() - 1 :]:
-            return None
-        name = found[1]
-        if name.startswith(b'"'):
-            name = name[1:-1].replace(b'""', b'"')
-        elif (name := name.lower()) == b"all":
-            return None
-        known = self.names.get(name[:_NAME_MOST])
-        return None if known is None or known.closed else known
+        name = deallocated(text)
+        return self.names.get(name[:_NAME_MOST]) if name is not None else None
 
     def _owes(self, server: "Server", kinds: frozenset[int]) -> bool:
         """Whether any of these requests is outstanding."""
@@ -462,7 +508,7 @@ class Prepared:
                 server.statements.confirm(preparation)
             return b""
         if kind == notes.DEALLOCATED:
-            return self._deallocating_answered(note, tag)
+            return self._deallocating_answered(server, note, tag)
         if kind == notes.PARSED and preparation is not None:
             server.statements.confirm(preparation)
         elif kind == notes.AGAIN:
@@ -472,6 +518,8 @@ class Prepared:
             entry.pending = None
             if kind == notes.CLOSED:
                 self._drop(entry)
+        elif entry is not None and entry.pending is not None and entry.pending.prior is note:
+            entry.pending.prior = None
         if entry is not None and entry.before is not None:
             entry.before = None
         return _PARSE_COMPLETE if kind == notes.KNOWN else None
@@ -495,14 +543,13 @@ class Prepared:
             if known.statement is statement:
                 known.stale = True
 
-    def _deallocating_answered(self, note: Note, tag: int) -> bytes | None:
-        """Of the two statements sent, the client knows of the second."""
-        if tag != tags.COMMAND_COMPLETE:
-            return None
-        if not note.text:
+    def _deallocating_answered(self, server: "Server", note: Note, tag: int) -> bytes | None:
+        """Of two statements sent, the client knows of the second."""
+        if tag == tags.COMMAND_COMPLETE and not note.text:
             note.text = b"PREPARE"
             return b""
-        self._deallocate(note.name)
+        if tag == tags.COMMAND_COMPLETE:
+            self._deallocate(server, note)
         return None
 
     def _parsed_after_all(self, server: "Server", note: Note) -> None:
@@ -527,10 +574,15 @@ class Prepared:
         if self.names.get(entry.name) is entry:
             del self.names[entry.name]
 
-    def _deallocate(self, name: bytes) -> None:
-        known = self.names.get(name)
-        if known is not None and known.pending is None:
-            self._drop(known)
+    def _deallocate(self, server: "Server", note: Note) -> None:
+        """A DEALLOCATE was executed."""
+        entry = note.entry
+        if note.preparation is not None:
+            server.statements.remove(note.preparation)
+        if entry is not None and (entry.pending is None or entry.pending is note):
+            entry.pending = None
+            if self.names.get(entry.name) is entry:
+                self._drop(entry)
 
     def ready(self, server: "Server") -> None:
         """A group of messages is over: the settings its statements were parsed under are known now."""
@@ -574,7 +626,7 @@ class Prepared:
                     entry.pending = None
                     self._drop(entry)
         elif command.startswith(b"DEALLOCATE") and self._deallocating:
-            self._deallocate(self._deallocating.pop(0))
+            self._deallocate(server, self._deallocating.pop(0))
         elif command.startswith(b"PREPARE"):
             self.by_sql = self.touched = True
 
@@ -586,22 +638,30 @@ class Prepared:
         """
         outstanding = server.outstanding
         repeatable = self.sent is not None and stop <= end and self._first_reply(outstanding)
+        self.unnamed.failed(outstanding, server.statements)
         failed, unanswered = outstanding.error()
         for dropped in reversed(unanswered):
             if isinstance(dropped, Note):
                 self._undo(server, dropped)
-        self._deallocating.clear()
+        if self._deallocating:
+            ends = sum(request & 0xFF in ENDS_GROUP for request in outstanding.queue)
+            self._deallocating = [note for note in self._deallocating if note.group != self.group - ends]
         head = buffer[start + 5 : min(stop, end)]
         if isinstance(failed, Name):
             code = _sqlstate(head)
-            if _tells_of_stale(code, head):
+            if self.names.get(failed.name) is failed and _tells_of_stale(code, head):
                 self._renew(server, failed, code)
                 if repeatable and self._may_repeat(code):
                     self.repeating, self.sent = self.sent, None
                     return b""
             return self._in_own_words(buffer, start, stop, end, failed.name)
         if not isinstance(failed, Note):
-            return None
+            found = _OUR_NAME.search(head) if self._aliases else None
+            name = self._aliases.get(found[0][1:-1]) if found is not None else None
+            return self._in_own_words(buffer, start, stop, end, name) if name is not None else None
+        if failed.kind == notes.DEALLOCATED and failed.entry is not None and failed.entry.pending is failed:
+            failed.entry.pending = failed.prior
+            failed.entry.closed = False
         if failed.kind == notes.STALE and stop <= end:
             known = self.names.get(failed.name)
             if known is not None:
@@ -655,7 +715,7 @@ class Prepared:
         elif kind == notes.UNNAMED:
             server.statements.unnamed = None
         elif entry is not None and entry.pending is note:
-            entry.pending = None
+            entry.pending = note.prior
             if kind == notes.CLOSED:
                 entry.closed = False
                 return
@@ -702,6 +762,8 @@ class Prepared:
         self.by_sql = False
         self.failed = False
         self.sent = None
+        if self.unnamed.past:
+            self.unnamed.past = []
         if self.unsure:
             self.unsure = []
         if self._deallocating:
@@ -716,6 +778,14 @@ class Prepared:
                 if before.pending is not None:
                     self._drop(before)
                 before = before.before
+
+
+def _closing(known: Name, note: Note) -> None:
+    """A Close or DEALLOCATE of the name is being sent."""
+    note.entry = known
+    note.prior = known.pending
+    known.closed = True
+    known.pending = note
 
 
 def _sqlstate(head: bytes) -> bytes:

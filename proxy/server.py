@@ -234,6 +234,7 @@ class Server:
 
     def ask(self, query: bytes, done: Done, now: int) -> None:
         """Run a query of ours, and tell `done` when it is answered. Its reply is ours, no session sees it."""
+        self.statements.unnamed = None
         self._errand = Errand(done)
         self.released_at = now
         self.status = tags.STATUS_BUSY

@@ -55,6 +55,8 @@ READY: Final = bytes((tags.READY_FOR_QUERY, 0, 0, 0, 5, tags.STATUS_IDLE))
 _BY_READY: Final = frozenset((tags.QUERY, tags.SYNC))
 _OF_ROWS: Final = frozenset((tags.ROW_DESCRIPTION, tags.COMMAND_COMPLETE))
 _NOTED_BIND: Final = tags.BIND | NOTED
+# What makes PostgreSQL send the replies it has.
+_ASKS: Final = frozenset((tags.FLUSH, tags.SYNC, tags.QUERY, tags.FUNCTION_CALL))
 _OF_EXECUTION: Final = frozenset((tags.QUERY, tags.EXECUTE))
 # Beginnings of the command tags that change what we know of a server or of its database: LISTEN, DISCARD and
 # DROP, RESET, ALTER, PREPARE; CREATE; IMPORT.
@@ -83,6 +85,7 @@ class Session:
         "_skip_to_sync",
         "_stalled",
         "_stops",
+        "_withheld",
         "applied",
         "boot",
         "client",
@@ -141,6 +144,7 @@ class Session:
         self._cancel_pending = False
         self._stalled = False
         self._stops = 0
+        self._withheld: list[bytes] = []
         self._past_telling = False
 
     # From the client.
@@ -203,7 +207,7 @@ class Session:
             self._to_server(server, buffer, framer.end, 0, messages, now)
             return
         if prepared is not None:
-            prepared.unnamed = server.statements.unnamed = None
+            prepared.unnamed.kept = server.statements.unnamed = None
         self.query_started = now
         if server.status == tags.STATUS_IDLE:
             self.xact_started = now
@@ -234,11 +238,7 @@ class Session:
         for tag, start, stop in messages:
             if prepared is not None and tag in ENDS_GROUP:
                 prepared.group += 1
-                if tag == tags.QUERY:
-                    prepared.unnamed = server.statements.unnamed = None
-            if prepared is not None and (
-                tag in NAMING or (tag == tags.QUERY and prepared.may_deallocate(buffer, start))
-            ):
+            if prepared is not None and (tag in NAMING or tag == tags.QUERY):
                 outcome = prepared.request(server, tag, start, stop, buffer, end, edits, now)
                 if outcome == WAITS:
                     self.held = [from_message(buffer, end, messages, start)]
@@ -283,6 +283,12 @@ class Session:
         elif end:
             server.status = tags.STATUS_BUSY
             server.connection.write(buffer if end == len(buffer) else buffer[:end])
+        if (
+            prepared is not None
+            and prepared.withholds
+            and any(message[0] in _ASKS and message[1] < end for message in messages)
+        ):
+            self._give_withheld(prepared)
         if prepared is not None and prepared.touched:
             prepared.sent = (buffer, end, lead, messages) if fresh and not self._stalled else None
         if left:
@@ -515,12 +521,21 @@ class Session:
 
     def _to_client(self, buffer: bytes, end: int, edits: list[Edit]) -> None:
         self.pool.stats.bytes_sent += end
-        if edits:
+        if self._withheld or (self.prepared is not None and self.prepared.withholds):
+            self._withheld += edited(buffer, end, edits)
+        elif edits:
             parts = edited(buffer, end, edits)
             if parts:
                 self.connection.writelines(parts)
         elif end:
             self.connection.write(buffer if end == len(buffer) else buffer[:end])
+
+    def _give_withheld(self, prepared: Prepared) -> None:
+        """The client has asked for what was answered, or there was an error, which comes at once."""
+        withheld, self._withheld = self._withheld, []
+        prepared.withholds = False
+        if withheld:
+            self.connection.writelines(withheld)
 
     def _on_error(self, server: "Server", buffer: bytes, start: int, stop: int, edits: list[Edit]) -> None:
         if server.is_fatal(buffer[start + 5 : start + 96]):
@@ -539,6 +554,8 @@ class Session:
             outstanding.error()
         else:
             instead = prepared.error(server, buffer, start, stop, end)
+            if prepared.withholds:
+                self._give_withheld(prepared)
             if instead is not None:
                 edits.append((start, min(stop, end), instead))
                 if prepared.repeating is not None:

@@ -1,0 +1,38 @@
+"""Recognise SQL's DEALLOCATE of one name, which may be a name only the pooler knows.
+
+Law: a pure function over the text of a Query or Parse; what is not exactly one such statement is not ours.
+"""
+
+import re
+from typing import Final
+
+# Whitespace and comments, as PostgreSQL's scanner skips them; a comment within a comment is not looked for.
+_SPACE: Final = rb"(?:\s|/\*(?:[^*]|\*(?!/))*\*/|--[^\r\n\0]*)"
+_STATEMENT: Final = re.compile(
+    b"%b*deallocate(?:%b+prepare)?%b*"
+    rb'("(?:[^"\0]|"")+"|(?<![a-z0-9_$\x80-\xff])[a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)'
+    b"%b*;?%b*\0" % (_SPACE, _SPACE, _SPACE, _SPACE, _SPACE),
+    re.IGNORECASE,
+)
+# The first bytes that such a text can have.
+_FIRST: Final = frozenset(b"dD /-\t\r\n\f\v")
+
+
+def may_be(first: int) -> bool:
+    """Whether a text with this first byte may be a DEALLOCATE; most can be told by it."""
+    return first in _FIRST
+
+
+def deallocated(text: bytes) -> bytes | None:
+    """The name that a text (with its terminating zero byte) deallocates; None if it does anything else.
+
+    DEALLOCATE ALL has no name.
+    """
+    found = _STATEMENT.match(text)
+    if found is None or found.end() != text.index(b"\0") + 1:
+        return None
+    name = found[1]
+    if name.startswith(b'"'):
+        return name[1:-1].replace(b'""', b'"')
+    name = name.lower()
+    return None if name == b"all" else name
