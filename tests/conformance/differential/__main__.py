@@ -36,11 +36,11 @@ async def compared(stage: Stage, options: argparse.Namespace) -> int:
     await run.seeds(options.first, options.seeds, progress)
     print("\n".join(run.coverage.lines()))
     print(f"{run.played / run.seconds:.0f} pipelines per second, {run.seconds:.0f} s; mode {stage.mode}")
-    for difference in run.differences:
-        print("\n".join(["", *report.lines(difference)]))
+    for kind, alike in report.by_kind(run.differences).items():
+        print("\n".join(["", f"=== {len(alike)} times {kind}", *report.lines(alike[0])]))
         if not options.no_shrink:
-            smaller = await shrunk(stage, difference)
-            print("\n".join(["", "shrunk:", *report.lines(smaller)]))
+            smaller = await shrunk(stage, alike[0])
+            print("\n".join(["", "shrunk:", *report.lines(smaller)]), flush=True)
     if run.broken is not None:
         print(f"\nthe run is broken: {run.broken}")
         return 2

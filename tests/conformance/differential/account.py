@@ -40,8 +40,8 @@ class Account:
     """Tell it what was sent, and feed it PostgreSQL's replies in order.
 
     `owners`: by reply, the number of the request that PostgreSQL had to read to give it. `statuses`: by
-    request, the last transaction status that PostgreSQL told before it came to it. `over`: its last word is
-    said.
+    request, the last transaction status that PostgreSQL told before it came to it. `in_copy`: the requests
+    behind which it waits for COPY data. `over`: its last word is said.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
@@ -50,6 +50,7 @@ class Account:
         self.replies: list[Message] = []
         self.owners: list[int] = []
         self.statuses = ["?"] * len(steps)
+        self.in_copy: set[int] = set()
         self.over = False
         self._next = 0
         self._head: int | None = None
@@ -79,6 +80,8 @@ class Account:
             self.statuses[number] = self._status
             if self._copying:
                 self._copying = tag in "dHS" and not self.fails[number]
+                if self._copying:
+                    self.in_copy.add(number)
             elif self._skipping and tag != "S":
                 continue
             elif tag == "H":
@@ -103,6 +106,7 @@ class Account:
             raise Unexplained(f"{reply} came to {request}, number {self._head}")
         elif tag == "G":
             self._copying = True
+            self.in_copy.add(self._next - 1)
         elif tag == "Z":
             self._status = reply.body.decode()
             self._copying = False

@@ -4,15 +4,18 @@ Law: counted is what PostgreSQL did, not what the author meant.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tests.conformance.differential.author import Mode
-from tests.conformance.differential.play import Expectation
+from tests.conformance.differential.compare import Expectation
 from tests.conformance.differential.script import Script
 
 ERRORS, COPIES, FLUSHES = "an error", "COPY", "a Flush without a Sync"
 BARS = {ERRORS: 0.30, COPIES: 0.20, FLUSHES: 0.20}
 """The least share of pipelines that must have each."""
+MOST_ALLOWED = 0.02
+"""Uses of allowances in a pipeline, at most."""
 MESSAGES = "PBDECHSQFdcf"
 STATUSES = {"session": "ITE", "transaction": "ITE", "statement": "I"}
 
@@ -28,13 +31,15 @@ class Coverage:
     seen: Counter[tuple[str, str]] = field(default_factory=Counter)
     replies: Counter[str] = field(default_factory=Counter)
     sqlstates: Counter[str] = field(default_factory=Counter)
+    allowed: Counter[str] = field(default_factory=Counter)
 
-    def count(self, script: Script, expected: Expectation) -> None:
+    def count(self, script: Script, expected: Expectation, allowed: Sequence[str] = ()) -> None:
         """One pipeline more."""
         account = expected.account
         tags = {reply.tag for reply in account.replies}
         self.pipelines += 1
         self.waits += len(expected.due)
+        self.allowed.update(allowed)
         self.having[ERRORS] += b"E" in tags
         self.having[COPIES] += bool(tags & {b"G", b"H"})
         self.having[FLUSHES] += brings_replies(script, expected)
@@ -53,6 +58,8 @@ class Coverage:
             if self.share(what) < bar
         ]
         wanted = [(tag, status) for tag in MESSAGES for status in STATUSES[self.mode]]
+        if self.allowed.total() > MOST_ALLOWED * self.pipelines:
+            short.append(f"allowances were used {self.allowed.total()} times")
         unseen = [pair for pair in wanted if not self.seen[pair]]
         return short + [f"no {tag} in transaction status {status}" for tag, status in unseen]
 
@@ -70,7 +77,8 @@ class Coverage:
             lines.append(f"  in status {status}: {counts}")
         replies = " ".join(f"{tag} {count}" for tag, count in sorted(self.replies.items()))
         errors = " ".join(f"{code} {count}" for code, count in sorted(self.sqlstates.items()))
-        return [*lines, f"  replies: {replies}", f"  errors: {errors}"]
+        lines += [f"  replies: {replies}", f"  errors: {errors}"]
+        return lines + [f"  allowed: {what}: {count} times" for what, count in sorted(self.allowed.items())]
 
 
 def brings_replies(script: Script, expected: Expectation) -> bool:

@@ -1,6 +1,8 @@
 """Prints a difference: the seed, the script, and both streams in trace form."""
 
-from tests.conformance.differential.play import Difference, first_that_differs
+from collections.abc import Iterable
+
+from tests.conformance.differential.compare import Difference
 from tests.conformance.differential.script import trace_replies
 
 _AROUND = 12
@@ -9,14 +11,13 @@ _AROUND = 12
 
 def lines(difference: Difference) -> list[str]:
     """Seed, script and both streams."""
-    expected, got = difference.expected, difference.got
-    same = first_that_differs(expected, got)
+    expected, got, same = difference.expected, difference.got, difference.at
     first = max(0, same - _AROUND)
     skipped = [f"... {first} equal replies"] if first else []
     return [
         f"seed {difference.script.seed}: {difference.what} ({same} were the same)",
         "--- the script",
-        *difference.script.lines(),
+        *difference.script.lines(difference.sent),
         "--- PostgreSQL",
         *skipped,
         *marked(trace_replies(expected[first : same + _AROUND]), same - first),
@@ -24,6 +25,14 @@ def lines(difference: Difference) -> list[str]:
         *skipped,
         *marked(trace_replies(got[first:]), same - first),
     ]
+
+
+def by_kind(differences: Iterable[Difference]) -> dict[str, list[Difference]]:
+    """Differences that may well have one cause, together; those with fewest messages first."""
+    kinds: dict[str, list[Difference]] = {}
+    for difference in sorted(differences, key=lambda each: len(each.script.steps)):
+        kinds.setdefault(difference.kind, []).append(difference)
+    return kinds
 
 
 def marked(trace: list[str], at: int) -> list[str]:

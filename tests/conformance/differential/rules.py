@@ -146,4 +146,4 @@ def _syncs_in_failing_copy(steps: Sequence[Step]) -> bool:
             if synced and (bad or step.tag != "c"):
                 return True
             data = synced = bad = False
-    return synced and bad
+    return synced

@@ -10,17 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tests.conformance.differential.author import write
+from tests.conformance.differential.compare import Difference, Expectation, Follower
 from tests.conformance.differential.coverage import Coverage
-from tests.conformance.differential.play import (
-    Difference,
-    Expectation,
-    NotPostgres,
-    Wire,
-    expectation,
-    follow,
-)
+from tests.conformance.differential.play import NotPostgres, expectation, follow
 from tests.conformance.differential.script import Script
 from tests.conformance.differential.stage import SLOTS, Stage
+from tests.conformance.differential.wire import PATIENCE, Wire
 
 SHAKE_EVERY = 50
 """Scripts of the first slot between two changes under the clients' feet."""
@@ -34,55 +29,58 @@ Progress = Callable[[int], None]
 class Lane:
     """The two connections of a slot; each is opened anew now and then, and after a script that ended it."""
 
-    def __init__(self, stage: Stage, slot: int) -> None:
+    def __init__(self, stage: Stage, slot: int, patience: float = PATIENCE) -> None:
         self.stage = stage
         self.slot = slot
+        self.patience = patience
         self._direct: Wire | None = None
         self._through: Wire | None = None
 
     async def expectation(self, script: Script) -> Expectation:
         """What PostgreSQL answers to it."""
-        self._direct = kept(self._direct, script) or await self.stage.direct()
+        self._direct = await kept(self._direct, script) or await self.stage.direct()
         expected = await expectation(self._direct, script)
         if expected.closed:
             self._direct = None
             await self.stage.level(self.stage.server, self.slot)
         return expected
 
-    async def follow(self, script: Script, expected: Expectation) -> Difference | None:
-        """The first difference of the other's replies."""
-        self._through = kept(self._through, script) or await self.stage.through(self.slot)
-        difference = await follow(self._through, script, expected)
-        if difference is not None or expected.closed:
-            self._through.leave(politely=False)
+    async def follow(self, script: Script, expected: Expectation) -> Follower:
+        """How the other's replies compare with it."""
+        self._through = await kept(self._through, script) or await self.stage.through(self.slot)
+        self._through.patience = self.patience
+        follower = await follow(self._through, script, expected)
+        if follower.over or expected.closed:
+            await self._through.leave(politely=False)
             self._through = None
             await self.stage.level(self.stage.other, self.slot)
-        return difference
+        return follower
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         for wire in (self._direct, self._through):
             if wire is not None:
-                wire.leave()
+                await wire.leave()
         self._direct = self._through = None
 
 
-def kept(wire: Wire | None, script: Script) -> Wire | None:
+async def kept(wire: Wire | None, script: Script) -> Wire | None:
     """The connection, if there is one and the script is not one of those that begin with a new one."""
     if wire is None or script.seed % NEW_EVERY:
         return wire
     if wire.restless:
         return wire  # to be found out
-    wire.leave()
+    await wire.leave()
     return None
 
 
 @dataclass
 class Run:
-    """`most`: differences after which nothing new is begun."""
+    """`most`: differences after which nothing new is begun; `patience`: as of a Wire."""
 
     stage: Stage
     coverage: Coverage
     most: int = 1
+    patience: float = PATIENCE
     broken: NotPostgres | None = None
     differences: list[Difference] = field(default_factory=list)
     played: int = 0
@@ -98,7 +96,7 @@ class Run:
         self.seconds += time.perf_counter() - started
 
     async def _slot(self, slot: int, seeds: Iterable[int], progress: Progress) -> None:
-        lane = Lane(self.stage, slot)
+        lane = Lane(self.stage, slot, self.patience)
         following: asyncio.Task[None] | None = None
         try:
             for number, seed in enumerate(seeds):
@@ -116,12 +114,12 @@ class Run:
         finally:
             if following is not None:
                 await following
-            lane.leave()
+            await lane.leave()
 
     async def _follow(self, lane: Lane, script: Script, expected: Expectation, progress: Progress) -> None:
-        difference = await lane.follow(script, expected)
-        self.coverage.count(script, expected)
+        follower = await lane.follow(script, expected)
+        self.coverage.count(script, expected, follower.allowed)
         self.played += 1
         progress(self.played)
-        if difference is not None:
-            self.differences.append(difference)
+        if follower.difference is not None:
+            self.differences.append(follower.difference)

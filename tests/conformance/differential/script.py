@@ -42,6 +42,13 @@ class Step:
     def body(self) -> bytes:
         return self.data[5:]
 
+    @property
+    def names_statement(self) -> bool:
+        """Whether it is the Bind or Describe of a named statement."""
+        if self.tag == "B":
+            return bool(self.strings(2)[1])
+        return self.tag == "D" and self.body[:1] == b"S" and self.body != b"S\0"
+
     def strings(self, count: int) -> list[str]:
         """The first strings of the body."""
         return [part.decode() for part in self.body.split(b"\0")[:count]]
@@ -82,12 +89,18 @@ class Script:
                 yield Turn([segment for segment in segments if segment], number, step.wait)
                 segments = [b""]
 
-    def lines(self) -> list[str]:
-        """One line for each message, in the form of libpq's traces, with the waits and cuts."""
+    def lines(self, sent: int = -1) -> list[str]:
+        """One line for each message, in the form of libpq's traces, with the waits and cuts.
+
+        A line behind the message `sent` says that here the stream differed.
+        """
         shown = []
-        for step, line in zip(self.all, trace(Way.TO_SERVER, [step.data for step in self.all]), strict=True):
+        traced = trace(Way.TO_SERVER, [step.data for step in self.all])
+        for number, (step, line) in enumerate(zip(self.all, traced, strict=True)):
             cuts = f"  (cut at {', '.join(map(str, step.cuts))})" if step.cuts else ""
             shown.append(f"{line}{cuts}")
+            if number == sent:
+                shown.append("-- so far it was sent when the difference was seen")
             if step.wait:
                 shown.append(f"-- waits for {step.wait.name.lower()}")
         return shown

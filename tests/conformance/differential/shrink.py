@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tests.conformance.differential.author import write
-from tests.conformance.differential.play import Difference, NotPostgres
+from tests.conformance.differential.compare import Difference
+from tests.conformance.differential.play import NotPostgres
 from tests.conformance.differential.rules import SQL_PREPARED_BYTES, lawful
 from tests.conformance.differential.run import Lane
 from tests.conformance.differential.script import Script, Step, Wait
 from tests.conformance.differential.stage import SLOTS, Stage
 
 PLAYS = 3
+IMPATIENCE = 2.0
+"""Seconds after which a reply is taken for missing, where one was missed before."""
 SECONDS = 60.0
 _RIVAL_SEEDS = 1_000_000
 """Where the seeds of the rivals begin."""
@@ -74,7 +77,7 @@ class Replay:
     def __init__(self, stage: Stage, slot: int) -> None:
         self._stage = stage
         self._slot = slot
-        self._lane = Lane(stage, slot)
+        self._lane = Lane(stage, slot, IMPATIENCE)
         self._plays = 0
         self._rivals: list[asyncio.Task[None]] = []
 
@@ -87,10 +90,10 @@ class Replay:
         for rival in self._rivals:
             rival.cancel()
         await asyncio.gather(*self._rivals, return_exceptions=True)
-        self._lane.leave()
+        await self._lane.leave()
 
     async def _rival(self, slot: int) -> None:
-        lane = Lane(self._stage, slot)
+        lane = Lane(self._stage, slot, IMPATIENCE)
         seed = _RIVAL_SEEDS + slot
         try:
             while True:
@@ -98,7 +101,7 @@ class Replay:
                 await lane.follow(script, await lane.expectation(script))
                 seed += SLOTS
         finally:
-            lane.leave()
+            await lane.leave()
 
     def _renamed(self, script: Script) -> Script:
         """With other names for what SQL prepares: those of an earlier play may be left on a server."""
@@ -117,9 +120,9 @@ class Replay:
             try:
                 expected = await self._lane.expectation(script)
             except NotPostgres:
-                self._lane.leave()
+                await self._lane.leave()
                 return None
-            difference = await self._lane.follow(script, expected)
-            if difference is not None:
-                return difference
+            follower = await self._lane.follow(script, expected)
+            if follower.difference is not None:
+                return follower.difference
         return None

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.conformance.differential.author import Mode
-from tests.conformance.differential.play import Wire
+from tests.conformance.differential.wire import Wire
 from tests.support.choose_postgres import Chooser
 from tests.support.pooler import Pooler
+from tests.support.postgres import PostgresServer
 from tests.support.server import Server
 from tests.support.standard import build, entry
 from tests.support.target import Target
@@ -28,12 +29,13 @@ MANY_STATEMENTS = 200
 
 @dataclass
 class Stage:
-    """`pooler` is None where PostgreSQL is compared with itself."""
+    """`pooler` is None where PostgreSQL is compared with itself, or with what stands at `instead`."""
 
     mode: Mode
     server: Server
     other: Server
     pooler: Pooler | None
+    instead: Target | None = None
     shaken: int = 0
 
     async def direct(self) -> Wire:
@@ -43,7 +45,7 @@ class Stage:
     async def through(self, slot: int) -> Wire:
         """A connection to what is compared with it."""
         if self.pooler is None:
-            return await opened(self.other, self.other.database)
+            return await opened(self.instead or self.other, self.other.database)
         return await opened(self.pooler, _TWO if slot < _FOUR else _ONE)
 
     async def level(self, server: Server, slot: int) -> None:
@@ -76,18 +78,6 @@ def tables(server: Server) -> None:
         server.sql(f"grant all on t{slot} to public")
 
 
-@contextlib.contextmanager
-def databases(server: Server) -> Iterator[Server]:
-    """A second database beside the server's own, both with the tables."""
-    other = Server(server.postgres, server.postgres.new_database())
-    tables(server)
-    tables(other)
-    try:
-        yield other
-    finally:
-        other.close()
-
-
 def pooler(server: Server, mode: Mode, loop: str) -> Pooler:
     """A pooler before this database whose pools are smaller than the number of its clients."""
     sizes = (SLOTS, SLOTS) if mode == "session" else (2, 1)
@@ -95,28 +85,26 @@ def pooler(server: Server, mode: Mode, loop: str) -> Pooler:
         name: entry(server, pool_size=size, pool_mode=mode)
         for name, size in zip((_TWO, _ONE), sizes, strict=True)
     }
-    return build(
-        entries,
-        {"event_loop": loop, "log_connections": 0, "log_disconnections": 0, "query_wait_notify": 0},
-        user=server.user,
-    )
+    quiet = {"log_connections": 0, "log_disconnections": 0, "query_wait_notify": 0}
+    return build(entries, {"event_loop": loop, **quiet}, user=server.user)
 
 
 @contextlib.contextmanager
 def raised(mode: Mode, loop: str, *, itself: bool = False) -> Iterator[Stage]:
     """A stage with a server of its own."""
-    with Chooser(None).choose()() as postgres:
-        server = Server(postgres, postgres.new_database())
-        with contextlib.closing(server), on(server, mode, loop, itself=itself) as stage:
-            yield stage
+    with Chooser(None).choose()() as postgres, on(postgres, mode, loop, itself=itself) as stage:
+        yield stage
 
 
 @contextlib.contextmanager
-def on(server: Server, mode: Mode, loop: str, *, itself: bool = False) -> Iterator[Stage]:
-    """A stage on a server that runs, whose database has no tables yet."""
-    with databases(server) as other:
+def on(postgres: PostgresServer, mode: Mode, loop: str, *, itself: bool = False) -> Iterator[Stage]:
+    """A stage on a server that runs, in two new databases."""
+    one, other = (Server(postgres, postgres.new_database()) for _ in range(2))
+    with contextlib.closing(one), contextlib.closing(other):
+        tables(one)
+        tables(other)
         if itself:
-            yield Stage(mode, server, other, None)
-            return
-        with pooler(other, mode, loop) as howdah:
-            yield Stage(mode, server, other, howdah)
+            yield Stage(mode, one, other, None)
+        else:
+            with pooler(other, mode, loop) as howdah:
+                yield Stage(mode, one, other, howdah)
