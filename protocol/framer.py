@@ -19,6 +19,8 @@ RUN: Final = -1
 """In a look table: forward messages with this tag without reporting them."""
 WHOLE: Final = 1 << 31
 """In a look table: report messages with this tag when all of their bytes are there."""
+SHORT: Final = 1 << 29
+"""In a look table: as WHOLE if the message is of at most SHORT_MOST bytes, else by its header."""
 NAMED: Final = 1 << 30
 """In a look table: as WHOLE if the message begins with a name and is of at most NAMED_MOST bytes; any other
 as for BORROW_HEAD.
@@ -37,6 +39,8 @@ ERROR_HEAD: Final = 96
 NAMES_HEAD: Final = 2_048
 # All of the longest RowDescription that can be (1,664 columns): the reply to a Describe of ours is kept back.
 NAMES_WHOLE: Final = 256 * 1024
+# All of a Query that deallocates one statement.
+SHORT_MOST: Final = 256
 # A named Parse is kept whole, to be repeated on other servers; PostgreSQL's clients write far shorter ones.
 NAMED_MOST: Final = 16 << 20
 COMMAND_HEAD: Final = 16
@@ -130,6 +134,7 @@ FRONTEND_LOOK_COPY: Final = _table(
 )
 """As FRONTEND_LOOK, while the server takes COPY data."""
 _NAMING: Final = {
+    tags.QUERY: SHORT,
     tags.PARSE: NAMED,
     tags.BIND: NAMES_HEAD,
     tags.DESCRIBE: WHOLE,
@@ -140,7 +145,8 @@ FRONTEND_LOOK_NAMES: Final = tuple(_NAMING.get(tag, look) for tag, look in enume
 FRONTEND_LOOK_NAMES_COPY: Final = tuple(_NAMING.get(tag, look) for tag, look in enumerate(FRONTEND_LOOK_COPY))
 """As FRONTEND_LOOK_COPY, where names of prepared statements are replaced."""
 FRONTEND_LOOK_NAMES_IDLE: Final = tuple(
-    look if tag == tags.BIND else _NAMING.get(tag, look) for tag, look in enumerate(FRONTEND_LOOK_IDLE)
+    look if tag in (tags.BIND, tags.QUERY) else _NAMING.get(tag, look)
+    for tag, look in enumerate(FRONTEND_LOOK_IDLE)
 )
 """As FRONTEND_LOOK_IDLE, where names of prepared statements are replaced."""
 
@@ -285,6 +291,8 @@ class Framer:
             if stop > size:
                 if want == NAMED and (length > NAMED_MOST or data[pos + HEADER : pos + HEADER + 1] == b"\0"):
                     want = BORROW_HEAD
+                elif want == SHORT and length > SHORT_MOST:
+                    want = 0
                 if pos + HEADER + want > size:
                     break
             found.append((tag, pos, stop))

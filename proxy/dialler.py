@@ -24,6 +24,7 @@ from proxy.names import to_wire
 from proxy.pool.interfaces import Host
 from proxy.pool.parameters import NOTHING_APPLIED, Applied
 from proxy.pool.units import SECOND
+from proxy.quarantine import Violation
 from proxy.reasons import ClientClosed, ServerClosed
 from proxy.resolver import Resolver
 from proxy.server import Server
@@ -60,6 +61,9 @@ CancelSender = Callable[[Server, int], None]
 class Network(Protocol):
     """What a server asks of the world around it."""
 
+    violations: Counter[Violation]
+    """How often servers broke the protocol, by kind."""
+
     def clock(self) -> int:
         """The time (ns)."""
         ...
@@ -92,6 +96,7 @@ class Dialler:
         self.clock = clock
         self.gone = gone
         self.closed_servers: Counter[ServerClosed] = Counter()
+        self.violations: Counter[Violation] = Counter()
         self.send_cancel: CancelSender = lambda server, generation: server.cancel_over(True, clock())
         self._random = random
         self._resolver = resolver

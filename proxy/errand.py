@@ -15,32 +15,41 @@ Done = Callable[["Server", bytes | None, int], None]
 
 
 class Errand:
-    """`error` is the first ErrorResponse of the reply, whole."""
+    """`error` is the first ErrorResponse of the reply, whole; `row` the contents of its first DataRow. `chunk`
+    is what was received last, from the beginning of a message on.
+    """
 
-    __slots__ = ("_collector", "done", "error")
+    __slots__ = ("_collector", "chunk", "done", "error", "row")
 
     def __init__(self, done: Done) -> None:
         self.done = done
         self.error: bytes | None = None
+        self.row: bytes | None = None
+        self.chunk = b""
         self._collector = Collector(BACKEND)
 
     def feed(self, data: bytes, reported: Callable[[bytes], None]) -> bool:
         """Take received bytes; True when the reply is complete. `reported` is told of each ParameterStatus.
 
-        Raises ProtocolError unless the server is idle afterwards and has sent nothing else.
+        Raises ProtocolError unless the server is idle afterwards.
         """
         collector = self._collector
+        self.chunk = self.chunk[len(self.chunk) - collector.size :] + data
         collector.feed(data)
         while (message := collector.next()) is not None:
             tag, body = message
             if tag == tags.ERROR_RESPONSE:
                 self.error = self.error or bytes((tag,)) + (len(body) + 4).to_bytes(4, "big") + body
+            elif tag == tags.DATA_ROW and self.row is None:
+                self.row = body
             elif tag == tags.PARAMETER_STATUS:
                 reported(body)
             elif tag == tags.READY_FOR_QUERY:
-                if collector.rest():
-                    raise UnexpectedMessage("server sent more than the reply to a query of ours")
                 if body != b"I":
                     raise UnexpectedMessage("server is in a transaction after a query of ours")
                 return True
         return False
+
+    def trailing(self) -> bytes:
+        """What came behind the reply: it is not part of it."""
+        return self._collector.rest()

@@ -24,6 +24,7 @@ from proxy.pool import states
 from proxy.pool.interfaces import Host
 from proxy.pool.parameters import CHANGED, NOTHING_APPLIED, Applied, Values
 from proxy.pool.statements import ServerStatements
+from proxy.quarantine import Violation, kind_of, last_messages
 from proxy.reasons import ServerClosed, Unclean
 
 if TYPE_CHECKING:
@@ -244,11 +245,16 @@ class Server:
     def _from_asked(self, data: bytes, now: int) -> None:
         errand = self._errand
         assert errand is not None
-        if errand.feed(data, self._hear):
-            self._errand = None
-            self.status = tags.STATUS_IDLE
-            self.connection.receiver = self._from_idle
-            errand.done(self, errand.error, now)
+        if not errand.feed(data, self._hear):
+            return
+        self.status = tags.STATUS_IDLE
+        if trailing := errand.trailing():
+            self._from_idle(trailing, now)
+            if self.closing:
+                return
+        self._errand = None
+        self.connection.receiver = self._from_idle
+        errand.done(self, errand.error, now)
 
     def _hear(self, body: bytes) -> None:
         """A ParameterStatus that no session is concerned with."""
@@ -274,6 +280,8 @@ class Server:
     # Nobody's bytes.
 
     def _from_idle(self, data: bytes, now: int) -> None:
+        self.framer.buffer = data
+        self.framer.lead = 0
         collector = Collector(BACKEND)
         collector.feed(data)
         while (message := collector.next()) is not None:
@@ -281,7 +289,7 @@ class Server:
             if tag == tags.PARAMETER_STATUS:
                 self._hear(body)
             elif tag == tags.ERROR_RESPONSE and self.is_fatal(body):
-                self.close(ServerClosed.SERVER_SHUTDOWN)
+                self.close(ServerClosed.SERVER_SHUTDOWN, ServerLost())
                 return
             elif tag not in (tags.NOTICE_RESPONSE, tags.NOTIFICATION_RESPONSE):
                 raise UnexpectedMessage(f"server sent {chr(tag)!r} while it was idle")
@@ -290,11 +298,11 @@ class Server:
 
     def judge_trailing(self, data: bytes, now: int) -> None:
         """Bytes came behind the ReadyForQuery that ended its session's use of it."""
-        self.framer = Framer(BACKEND_LOOK_NAMES, BACKEND)
+        chunk, self.framer = self.framer, Framer(BACKEND_LOOK_NAMES, BACKEND)
         try:
             self._from_idle(data, now)
         except ProtocolError as error:
-            self.failed(error)
+            self._quarantine(error, Violation.TOO_MUCH, last_messages(chunk))
 
     def _from_abandoned(self, data: bytes, now: int) -> None:
         """The rest of what a session that left had asked for: accounted for, and thrown away."""
@@ -444,9 +452,31 @@ class Server:
         """What it sent cannot be right, or we failed over it: it is not used again."""
         if self.opening is not None or self.closing:
             return
-        logger.warning("%sbroken server stream: %s", self.prefix, error)
-        told = error if isinstance(error, ProtocolError) else ServerLost("internal error")
-        self.close(ServerClosed.PROTOCOL, told)
+        if not isinstance(error, ProtocolError) or not self.outstanding.settled:
+            # We are at a loss, and the server is not to blame.
+            logger.warning("%sbroken server stream: %s", self.prefix, error)
+            told = error if isinstance(error, ProtocolError) else ServerLost("internal error")
+            self.close(ServerClosed.PROTOCOL, told)
+            return
+        client: Framer | None = None
+        if self._errand is not None:
+            kind = Violation.OWN_QUERY
+            self.framer.buffer = self._errand.chunk
+            self.framer.lead = 0
+        elif self.connection.receiver == self._from_idle:
+            kind = Violation.IDLE
+        else:
+            kind = kind_of(error, bool(self.outstanding.queue))
+            client = getattr(self.session, "framer", None)
+        self._quarantine(error, kind, last_messages(self.framer, client))
+
+    def _quarantine(self, error: ProtocolError, kind: Violation, messages: str) -> None:
+        """The server broke the protocol: it is never used again, and its session, if it has one, ends."""
+        self._network.violations[kind] += 1
+        logger.warning(
+            "%sbroken server stream: %s (%s); last messages: %s", self.prefix, error, kind.value, messages
+        )
+        self.close(ServerClosed.PROTOCOL, ProtocolError(error.message))
 
     def lost(self) -> None:
         """The connection is closed: the slot is free."""

@@ -79,13 +79,15 @@ class Unnamed:
             elif request == tags.PARSE or tag == tags.QUERY or _closes(note):
                 later += behind
                 discarded += not behind
-        if later or not discarded:
+        if not discarded:
             return
-        if queue[0] == tags.PARSE or discarded > len(self.past):
-            # PostgreSQL has let go of the statement before it looked at the new one.
-            there.unnamed = self.kept = None
+        first = len(self.past) - later - discarded
+        # Of a Parse that fails itself PostgreSQL has let go of the statement before it looked at the new one.
+        before = (None, None) if queue[0] == tags.PARSE or first < 0 else self.past[first]
+        if later:
+            self.past = [before, *self.past[len(self.past) - later + 1 :]]
         else:
-            self.kept, there.unnamed = self.past[-discarded]
+            self.kept, there.unnamed = before
 
 
 def _closes(note: object | None) -> bool:
