@@ -72,6 +72,19 @@ def _copy_in() -> list[Request]:
     ]
 
 
+def _prepared() -> list[Request]:
+    """By names that outlive their transactions."""
+    return _ready(
+        m.parse("one", f"select '{WORD}' || $1::text") + m.parse("two", "select 2") + m.sync(),
+        m.bind("", "one", ["x"]) + m.describe(b"P") + m.execute() + m.sync(),
+        m.bind("", "two") + m.execute() + m.bind("", "one", ["y"]) + m.execute() + m.sync(),
+        m.parse("one", "select 'taken'") + m.bind("", "one", ["never"]) + m.sync(),
+        m.describe(b"S", "one") + m.close(b"S", "one") + m.sync(),
+        m.bind("", "one", ["gone"]) + m.sync(),
+        m.parse("one", f"select 'new {WORD}'") + m.bind("", "one") + m.execute() + m.sync(),
+    )
+
+
 def _portal() -> bytes:
     parts = m.parse("", f"select '{WORD}' || n from generate_series(1, 4) n") + m.bind("p")
     parts += m.describe(b"P", "p") + m.execute("p", 1) + m.execute("p", 2) + m.execute("p")
@@ -89,6 +102,7 @@ SHORT: list[Request] = [
     ),
     _pipeline(),
     *_transaction(),
+    *_prepared(),
     *_ready(m.query(f"copy (select '{WORD}', n from generate_series(1, 10) n) to stdout")),
     *_copy_in(),
     *_ready(m.function_call(1258, [WORD.encode(), WORD.encode()])),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tests.conformance.hostile.host import PATIENCE, Attack, Host
 from tests.conformance.hostile.play import VICTIM, Stage, told
-from tests.conformance.hostile.verdict import Verdict, allowed, judge, last_error
+from tests.conformance.hostile.verdict import Verdict, allowed, judge, last_error, mostly
 from tests.support import messages as m
 from tests.support.messages import Message
 from tests.support.pooler import Pooler, Sections, Settings
@@ -253,8 +253,11 @@ class Victim:
             if not last or (complete and stage.last != b"Z"):
                 break
         self._take_what_is_there(complete)
-        mine = b"".join(allowed(reply) for reply in self._attack.said)
-        return judge(bytes(self._heard), mine, closed=self._closed, complete=complete)
+        attack = self._attack
+        insisted = [attack.insists] * len(stages)
+        mine = b"".join(allowed(reply) for reply in attack.said + insisted)
+        fits = mostly if attack.play.by_name else bytes.startswith
+        return judge(bytes(self._heard), mine, closed=self._closed, complete=complete, fits=fits)
 
     def _until(self, stop: bytes) -> bytes:
         """Hears messages up to one with such a tag, which it returns; nothing when none comes."""

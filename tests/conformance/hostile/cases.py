@@ -7,8 +7,8 @@ answer: 08P01 for a reply that nobody asked for.
 from collections.abc import Callable, Iterator, Mapping
 
 from tests.conformance.hostile import scram
-from tests.conformance.hostile.host import Aftermath, Attack, Login
-from tests.conformance.hostile.play import Play
+from tests.conformance.hostile.host import Aftermath, Alter, Attack, Login, instead
+from tests.conformance.hostile.play import BY_NAME, Play
 from tests.support import messages as m
 from tests.support.script import Conversation
 
@@ -26,6 +26,8 @@ C, Z = m.command_complete("SELECT 1"), m.ready_for_query()
 GOOD = T + D + C + Z
 ONE, TWO, THREE = (m.message(tag) for tag in (b"1", b"2", b"3"))
 NOTICE = m.error_response("00000", "stray", severity="NOTICE", tag=b"N")
+GONE = m.error_response("26000", 'prepared statement "x" does not exist')
+CHANGED = m.error_response("0A000", "cached plan must not change result type")
 ERROR = m.error_response("XX000", "stray")
 FATAL = m.error_response("57P01", "stray", severity="FATAL")
 COPY_IN = m.message(b"G", b"\0\0\0")
@@ -237,16 +239,17 @@ def cases(plays: Mapping[str, Play], greeting: tuple[bytes, ...]) -> Iterator[At
     yield Attack("nothing hostile", simple, login=speak_well(greeting), served=True)
     for name, (reply, codes) in SIMPLE.items():
         after = Aftermath.SILENT if codes == TIMED_OUT else Aftermath.GO_ON
-        yield Attack(name, simple, 0, reply, after, codes=codes)
+        yield Attack(name, simple, 0, instead(reply), after, codes=codes)
     for name, behind in BEHIND.items():
-        yield Attack(name, simple, 0, b"".join(simple.stages[0].reply) + behind, served=True)
+        yield Attack(name, simple, 0, followed_by(behind), served=True)
     for name, reply in EXTENDED.items():
-        yield Attack(f"extended: {name}", extended, 0, reply, codes=VIOLATION)
+        yield Attack(f"extended: {name}", extended, 0, instead(reply), codes=VIOLATION)
     for name, stray in STRAYS.items():
         yield Attack(f"while idle: {name}", simple, stray=stray, served=True)
     for name, stray in LAWFUL_STRAYS.items():
         yield Attack(f"while idle: {name}", simple, stray=stray, stray_ends=False, served=True)
     yield from _endings(plays)
+    yield from _by_name(plays[BY_NAME])
     for name, (login, codes) in {**LOGINS, **SCRAM}.items():
         yield Attack(f"login: {name}", simple, login=login, codes=codes)
     yield Attack("login: nothing, then the end", simple, login=_over, served=True)
@@ -259,22 +262,58 @@ def speak_well(greeting: tuple[bytes, ...]) -> Callable[[Conversation], None]:
     return lambda conversation: conversation.send(*greeting)
 
 
+def followed_by(behind: bytes) -> Alter:
+    """The good reply, and then this."""
+    return lambda good: b"".join(good) + behind
+
+
 def _endings(plays: Mapping[str, Play]) -> Iterator[Attack]:
     """Servers that end, or that do not."""
-    simple = plays["simple"]
-    whole = b"".join(simple.stages[0].reply)
+    simple, copy = plays["simple"], plays["copy in"]
+    half, last = instead(T + D[:-2]), instead(T + FATAL)
     for after in (Aftermath.HANG_UP, Aftermath.RESET, Aftermath.SILENT):
         ends = TIMED_OUT if after is Aftermath.SILENT else LOST
-        yield Attack(f"{after.value} between two messages", simple, 0, T, after, codes=ends)
-        yield Attack(f"{after.value} in the middle of a row", simple, 0, T + D[:-2], after)
-        yield Attack(f"{after.value} behind a fatal error", simple, 0, T + FATAL, after, codes=ENDED)
-    speaks_on = FATAL + ONE + TWO + GOOD
+        yield Attack(f"{after.value} between two messages", simple, 0, instead(T), after, codes=ends)
+        yield Attack(f"{after.value} in the middle of a row", simple, 0, half, after)
+        yield Attack(f"{after.value} behind a fatal error", simple, 0, last, after, codes=ENDED)
+    speaks_on = instead(FATAL + ONE + TWO + GOOD)
     yield Attack("speaks on behind a fatal error", plays["extended"], 0, speaks_on, codes=ENDED | VIOLATION)
-    yield Attack("never hangs up", simple, 0, whole + Z, Aftermath.STAY, served=True)
-    yield Attack("never replies nor hangs up", simple, 0, b"", Aftermath.STAY, codes=TIMED_OUT)
-    copy = plays["copy in"]
-    yield Attack("ends COPY before it has begun", copy, 0, C + Z)
-    yield Attack("begins COPY twice", copy, 0, COPY_IN + COPY_IN)
-    yield Attack("ends COPY before it is over", copy, 0, COPY_IN + m.command_complete("COPY 0") + Z)
-    yield Attack("hangs up in COPY", copy, 0, COPY_IN, Aftermath.HANG_UP)
-    yield Attack("fails COPY twice", copy, 1, ERROR + ERROR + Z)
+    yield Attack("never hangs up", simple, 0, followed_by(Z), Aftermath.STAY, served=True)
+    yield Attack("never replies nor hangs up", simple, 0, instead(b""), Aftermath.STAY, codes=TIMED_OUT)
+    yield Attack("ends COPY before it has begun", copy, 0, instead(C + Z))
+    yield Attack("begins COPY twice", copy, 0, instead(COPY_IN + COPY_IN))
+    too_early = instead(COPY_IN + m.command_complete("COPY 0") + Z)
+    yield Attack("ends COPY before it is over", copy, 0, too_early)
+    yield Attack("hangs up in COPY", copy, 0, instead(COPY_IN), Aftermath.HANG_UP)
+    yield Attack("fails COPY twice", copy, 1, instead(ERROR + ERROR + Z))
+
+
+def _from(tag: bytes, *said: bytes) -> Alter:
+    """The good reply up to its first message of this kind, and this instead of the rest."""
+
+    def alter(good: tuple[bytes, ...]) -> bytes:
+        at = [message[:1] for message in good].index(tag)
+        return b"".join((*good[:at], *said))
+
+    return alter
+
+
+def _by_name(play: Play) -> Iterator[Attack]:
+    """Statements that a pooler prepares and repeats by itself: it must not do so for ever."""
+    for name, error in {"gone": GONE, "of another type": CHANGED}.items():
+        code = frozenset({m.fields_of(error[5:])["C"]})
+        for at in (1, 2):
+            yield Attack(
+                f"says for ever that a statement is {name}, {at}",
+                play,
+                at,
+                _from(b"2", error, Z),
+                codes=code,
+                stubborn=True,
+            )
+        yield Attack(f"says {name} and hangs up", play, 1, _from(b"2", error), Aftermath.HANG_UP)
+        yield Attack(f"says {name} twice", play, 1, _from(b"2", error, error, Z))
+    yield Attack("confirms one Parse twice", play, 0, _from(b"1", ONE, ONE), codes=VIOLATION)
+    yield Attack("confirms no Parse", play, 0, lambda good: b"".join(good[1:]), codes=VIOLATION)
+    yield Attack("confirms a Parse that it was not sent", play, 1, _from(b"2", ONE), codes=VIOLATION)
+    yield Attack("confirms a Close that it was not sent", play, 1, _from(b"2", THREE), codes=VIOLATION)

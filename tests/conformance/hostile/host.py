@@ -24,6 +24,12 @@ SILENT_SECONDS = 1.5
 """More than the timeouts of the arena: where the pooler has no reason to give up, the host hangs up."""
 
 Login = Callable[[Conversation], None]
+Alter = Callable[[tuple[bytes, ...]], bytes]
+
+
+def instead(said: bytes) -> Alter:
+    """Says this, whatever was right."""
+    return lambda good: said
 
 
 class Aftermath(Enum):
@@ -40,16 +46,17 @@ class Aftermath(Enum):
 class Attack:
     """What one victim has to suffer. Everything has a default that does no harm.
 
-    `reply` is said instead of the good one to request number `at` of the play. `stray` is said on the idle
+    `alter` makes of a good reply what is said to request number `at` of the play. `stray` is said on the idle
     connection before the victim comes, which ends it if `stray_ends`. `login` is the conversation behind
     the first startup packet, `repeated` the same on all connections. `codes`: SQLSTATEs with one of which
     the victim must end; empty where good or bad replies may come of it; `served` if it must be served.
+    `stubborn`: the hostile reply is given to as many repetitions of the request as come.
     """
 
     name: str
     play: Play
     at: int = 0
-    reply: bytes | None = None
+    alter: Alter | None = None
     aftermath: Aftermath = Aftermath.GO_ON
     login: Login | None = None
     repeated: bool = False
@@ -57,11 +64,13 @@ class Attack:
     stray_ends: bool = True
     codes: frozenset[str] = frozenset()
     served: bool = False
+    stubborn: bool = False
     said: list[bytes] = field(default_factory=list)
     begun: threading.Event = field(default_factory=threading.Event)
     go: threading.Event = field(default_factory=threading.Event)
     strayed: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
+    insists: bytes = b""
     connections: int = 0
 
     def next_stage(self) -> Stage | None:
@@ -114,25 +123,40 @@ class _Service:
 
     def _is_victims(self, got: Message) -> bool:
         stage = self._attack.next_stage()
-        if stage is None or got.tag != stage.request[:1]:
+        if stage is None:
             return False
-        return VICTIM.encode() in got.body if got.tag in b"QP" else self._mine
+        if got.tag in b"QP":
+            return VICTIM.encode() in got.body
+        return self._mine and (self._attack.play.by_name or got.tag == stage.request[:1])
 
     def _answer_victim(self, got: Message) -> bool:
         """False when the connection is to end."""
-        attack, conversation = self._attack, self._conversation
+        attack = self._attack
         stage = attack.next_stage()
         assert stage is not None
-        for tag in stage.tags()[1:]:
-            conversation.expect(tag)
-        hostile = attack.reply is not None and len(attack.said) == attack.at
-        reply = attack.reply if hostile and attack.reply is not None else b"".join(stage.reply)
-        attack.said.append(reply)
+        good = self._read_request(got, stage)
+        hostile = attack.alter is not None and len(attack.said) == attack.at
+        reply = attack.alter(good) if hostile and attack.alter is not None else b"".join(good)
+        if hostile and attack.stubborn:
+            attack.insists = reply
+        else:
+            attack.said.append(reply)
         attack.begun.set()
         attack.go.wait(PATIENCE)
-        conversation.send(reply)
+        self._conversation.send(reply)
         self._mine = attack.next_stage() is not None
         return not hostile or self._go_on(attack.aftermath)
+
+    def _read_request(self, first: Message, stage: Stage) -> tuple[bytes, ...]:
+        """Reads the request to its end; the good reply to it."""
+        play, got = self._attack.play, [first]
+        if not play.by_name:
+            for tag in stage.tags()[1:]:
+                self._conversation.expect(tag)
+            return stage.reply
+        while got[-1].tag != b"S":
+            got.append(self._conversation.read())
+        return play.reply_to(got)
 
     def _go_on(self, aftermath: Aftermath) -> bool:
         conversation = self._conversation

@@ -39,15 +39,41 @@ class Stage:
 
 @dataclass(frozen=True)
 class Play:
-    """A conversation of one client, from idle to idle."""
+    """A conversation of one client, from idle to idle.
+
+    `by_name`: its statements have names, so the pooler may put messages of its own among the client's.
+    """
 
     name: str
     stages: tuple[Stage, ...]
+
+    @property
+    def by_name(self) -> bool:
+        return self.name == BY_NAME
+
+    def reply_to(self, messages: list[Message]) -> tuple[bytes, ...]:
+        """What a good server says to a group of a play by name, whatever the pooler has made of it."""
+        described, executed = self.stages[0].reply[1:3], self.stages[1].reply[1:-1]
+        replies = {
+            b"P": (m.message(b"1"),),
+            b"B": (m.message(b"2"),),
+            b"C": (m.message(b"3"),),
+            b"E": executed,
+            b"S": (m.ready_for_query(),),
+        }
+        said: list[bytes] = []
+        for tag, body in messages:
+            if tag == b"D":
+                said += described if body[:1] == b"S" else described[1:]
+            else:
+                said += replies.get(tag, ())
+        return tuple(said)
 
 
 Request = tuple[bytes, bytes]
 """A request, and the tags of which one ends its reply."""
 
+BY_NAME = "by name"
 _COPY_IN = "copy victim from stdin"
 _SCRIPTS: dict[str, list[Request]] = {
     "simple": [(m.query("select 'victim', n from generate_series(1, 5) n"), b"Z")],
@@ -71,6 +97,11 @@ _SCRIPTS: dict[str, list[Request]] = {
             b"Z",
         )
     ],
+    BY_NAME: [
+        (m.parse("name", "select 'victim', $1::text") + m.describe(b"S", "name") + m.sync(), b"Z"),
+        (m.bind("", "name", ["x"]) + m.execute() + m.sync(), b"Z"),
+        (m.bind("", "name", ["y"]) + m.describe(b"P") + m.execute() + m.sync(), b"Z"),
+    ],
     "copy out": [(m.query("copy (select 'victim' from generate_series(1, 20)) to stdout"), b"Z")],
     "copy in": [
         (m.query(_COPY_IN), b"G"),
@@ -84,7 +115,7 @@ _SCRIPTS: dict[str, list[Request]] = {
 
 PHASES: dict[str, tuple[str, ...]] = {
     "simple": ("simple", "statements", "error", "transaction"),
-    "extended": ("extended", "portal"),
+    "extended": ("extended", "portal", BY_NAME),
     "COPY": ("copy out", "copy in", "extended copy in"),
 }
 """Plays by the part of the protocol that they use."""

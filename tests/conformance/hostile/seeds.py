@@ -32,10 +32,11 @@ def draw(seed: int, plays: Mapping[str, Play], greeting: tuple[bytes, ...]) -> A
         return _login(seed, dice, plays["simple"], greeting)
     play = plays[dice.choice(PHASES[phase])]
     at = dice.randrange(len(play.stages))
-    names, reply = mutate(play.stages[at].reply, dice)
+    own = dice.randrange(2**32)
     aftermath = dice.choice(_AFTERMATHS)
+    names = mutate(play.stages[at].reply, random.Random(own))[0]
     name = f"seed {seed}: {play.name}, reply {at}: {names}, {aftermath.value}"
-    return Attack(name, play, at, reply, aftermath)
+    return Attack(name, play, at, lambda good: mutate(good, random.Random(own))[1], aftermath)
 
 
 def _login(seed: int, dice: random.Random, play: Play, greeting: tuple[bytes, ...]) -> Attack:
