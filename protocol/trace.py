@@ -26,8 +26,8 @@ from .wire import Reader
 
 # What each letter of a layout stands for: b Byte1, h Int16, i Int32, s String, v length and value; o an Int32
 # that differs from run to run; f the fields of a report, l a list of strings, p one of pairs; x bytes that
-# are nobody's business; where users' data are, k a command tag, n the name of a parameter, and r severity and
-# SQLSTATE of a report. What is in [ ] comes as often as an Int16 in front says, in { } as an Int32 says.
+# are nobody's business; where users' data are, k a command tag and r the severity and SQLSTATE of a report.
+# What is in [ ] comes as often as an Int16 in front says, in { } as an Int32 says.
 _Layouts = Mapping[int, tuple[str, str]]
 
 _FRONTEND: Final[_Layouts] = MappingProxyType(
@@ -128,7 +128,7 @@ _REDACTED_BACKEND: Final[Mapping[int, str]] = MappingProxyType(
         tags.NOTICE_RESPONSE: "r",
         tags.NOTIFICATION_RESPONSE: "x",
         tags.PARAMETER_DESCRIPTION: "hx",
-        tags.PARAMETER_STATUS: "nx",
+        tags.PARAMETER_STATUS: "x",
         tags.ROW_DESCRIPTION: "hx",
     }
 )
@@ -136,7 +136,6 @@ _REDACTED_BACKEND: Final[Mapping[int, str]] = MappingProxyType(
 
 # What PostgreSQL says in these places; whoever broke the protocol may say something else.
 _COMMAND_TAG: Final = re.compile(rb"[A-Z][A-Z ]{0,40}(?: \d{1,20}){0,2}")
-_PARAMETER: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_.]{0,62}")
 _SAFE_FIELDS: Final[Mapping[int, re.Pattern[bytes]]] = MappingProxyType(
     {
         0x56: re.compile(rb"ERROR|FATAL|PANIC|WARNING|NOTICE|DEBUG|INFO|LOG"),
@@ -287,15 +286,8 @@ class _Contents:
 
     def command_tag(self) -> None:
         """Show a string if it is a command tag."""
-        self._string_like(_COMMAND_TAG)
-
-    def parameter(self) -> None:
-        """Show a string if it may name a parameter."""
-        self._string_like(_PARAMETER)
-
-    def _string_like(self, pattern: re.Pattern[bytes]) -> None:
         text = self.reader.string()
-        self.words.append(f'"{text.decode()}"' if pattern.fullmatch(text) else "'BBBB'")
+        self.words.append(f'"{text.decode()}"' if _COMMAND_TAG.fullmatch(text) else "'BBBB'")
 
     def safe_fields(self) -> None:
         """Show those fields of a report in which PostgreSQL repeats nothing that a user said."""
@@ -323,7 +315,6 @@ _LONGER: Final[Mapping[str, Callable[[_Contents], None]]] = MappingProxyType(
         "f": _Contents.fields,
         "k": _Contents.command_tag,
         "l": _Contents.strings,
-        "n": _Contents.parameter,
         "p": _Contents.pairs,
         "r": _Contents.safe_fields,
     }

@@ -15,8 +15,8 @@ Done = Callable[["Server", bytes | None, int], None]
 
 
 class Errand:
-    """`error` is the first ErrorResponse of the reply, whole; `row` the contents of its first DataRow. `chunk`
-    is what was received last, from the beginning of a message on.
+    """`error` is the first ErrorResponse of the reply, whole; `row` the body of its first DataRow. `chunk` is
+    what was received last, from the beginning of a message on.
     """
 
     __slots__ = ("_collector", "chunk", "done", "error", "row")

@@ -31,6 +31,7 @@ from proxy.pool.interfaces import Host
 from proxy.pool.manager import PoolManager
 from proxy.pool.parameters import Applied
 from proxy.pool.pool import Pool
+from proxy.quarantine import Violation
 from proxy.reasons import ClientClosed, ServerClosed
 from proxy.server import Server
 from proxy.session import Session
@@ -83,6 +84,7 @@ class Neighbours:
         self.clock: Callable[[], int] = time.perf_counter_ns
         self.problem: object = None
         self.dialled: list[Server] = []
+        self.violations: Counter[Violation] = Counter()
 
     def connected(self) -> None:
         """The client's connection has a transport."""

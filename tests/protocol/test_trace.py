@@ -247,8 +247,7 @@ REDACTED_BACKEND: list[tuple[Message, str]] = [
     (NegotiateProtocolVersion(3, [SECRET]), "B\t23\tNegotiateProtocolVersion\t 'BBBB'"),
     (NotificationResponse(7, SECRET, SECRET), "B\t30\tNotificationResponse\t 'BBBB'"),
     (ParameterDescription([23, 25]), "B\t14\tParameterDescription\t 2 'BBBB'"),
-    (ParameterStatus(b"TimeZone", SECRET), "B\t24\tParameterStatus\t \"TimeZone\" 'BBBB'"),
-    (ParameterStatus(SECRET, b""), "B\t16\tParameterStatus\t 'BBBB' 'BBBB'"),
+    (ParameterStatus(b"TimeZone", SECRET), "B\t24\tParameterStatus\t 'BBBB'"),
     (ReadyForQuery(tags.STATUS_FAILED), "B\t5\tReadyForQuery\t E"),
     (RowDescription([FieldDescription(SECRET)]), "B\t35\tRowDescription\t 1 'BBBB'"),
 ]

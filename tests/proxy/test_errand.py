@@ -41,10 +41,37 @@ def test_parameters_are_reported() -> None:
     assert heard == [b"TimeZone\0UTC\0", b"DateStyle\0ISO\0"]
 
 
-@pytest.mark.parametrize("reply", [("C BEGIN", "Z T"), ("E 1 x", "Z E"), ("Z I", "N more"), ("Z I", b"N")])
-def test_a_server_that_is_not_idle_and_silent_afterwards_is_at_fault(reply: tuple[str | bytes, ...]) -> None:
+@pytest.mark.parametrize("reply", [("C BEGIN", "Z T"), ("E 1 x", "Z E")])
+def test_a_server_that_is_not_idle_afterwards_is_at_fault(reply: tuple[str | bytes, ...]) -> None:
     with pytest.raises(UnexpectedMessage):
         errand().feed(from_backend(*reply), nothing)
+
+
+@pytest.mark.parametrize("behind", ["N more", b"N"])
+def test_what_comes_behind_a_reply_is_no_part_of_it(behind: str | bytes) -> None:
+    one = errand()
+    assert one.feed(from_backend("C SET", "Z I", behind), nothing)
+    assert one.trailing() == from_backend(behind)
+    assert one.trailing() == b""
+
+
+def test_the_first_row_is_kept() -> None:
+    one = errand()
+    assert one.feed(from_backend("T", "D 1", "D 2", "C SELECT 2", "Z I"), nothing)
+    assert one.row == from_backend("D 1")[5:]
+    assert errand().row is None
+
+
+def test_the_chunk_begins_with_a_message() -> None:
+    one = errand()
+    data = from_backend("T", "D 1", "C SELECT 1")
+    first = len(from_backend("T")) + 3
+    one.feed(data[:first], nothing)
+    assert one.chunk == data[:first]
+    one.feed(data[first:], nothing)
+    assert one.chunk == from_backend("D 1", "C SELECT 1")
+    one.feed(from_backend("Z I"), nothing)
+    assert one.chunk == from_backend("Z I")
 
 
 @pytest.mark.parametrize("nonsense", [b"W\0\0\0\4", b"Z\0\0\0\6II", b"C\0\0\0\3"])

@@ -11,6 +11,7 @@ pools and servers are the real ones; transports are lists, there is no loop, and
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 from config.settings import Settings
@@ -24,6 +25,7 @@ from proxy.pool.manager import PoolManager
 from proxy.pool.parameters import NOTHING_APPLIED, Applied
 from proxy.pool.pool import Pool
 from proxy.pool.units import SECOND
+from proxy.quarantine import Violation
 from proxy.reasons import ClientClosed, ServerClosed
 from proxy.server import Server
 from proxy.session import Session
@@ -149,6 +151,7 @@ class Playbook:
         self.dialled: list[Server] = []
         self.cancels: list[tuple[Server, int]] = []
         self.closed: list[ServerClosed] = []
+        self.violations: Counter[Violation] = Counter()
         self.stages: dict[str, Stage] = {}
         self.manager = PoolManager(self.settings, self, random.Random(1), lambda: self.now)
         self.pool: Pool = self.manager.pool(self.manager.database("app", self.now), user)
