@@ -19,6 +19,7 @@ from proxy.names import to_wire
 from proxy.pool import states
 from proxy.pool.pool import Pool
 from proxy.pool.units import SECOND
+from proxy.quarantine import Violation
 from proxy.resolver import Resolver
 from proxy.snapshot import (
     BuildInfo,
@@ -339,6 +340,7 @@ class Observer:
             reloads=dict(self.reloads),
             cancel_requests=self._lobby.cancel_requests,
             unclean={proof.value: count for proof, count in self._manager.unclean().items()},
+            violations={kind.name.lower(): self._dialler.violations[kind] for kind in Violation},
         )
 
     def build(self) -> BuildInfo:

@@ -69,9 +69,8 @@ class SocketSnapshot:
     local_addr: str = ""
     local_port: int = 0
     connect_time: float = 0.0
-    """Wall clock, seconds since 1970."""
     request_time: float = 0.0
-    """When the latest request began; wall clock, seconds since 1970."""
+    """When the latest request began; as the other, wall clock in seconds since 1970."""
     waited: int = 0
     """Microseconds since the present query began to wait or to run; 0 if there is none."""
     close_needed: int = 0
@@ -328,19 +327,20 @@ class StateSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ReasonCounts:
-    """Why connections ended and requests failed: counters since the start, by reason."""
+    """Counters since the start, by reason: why connections ended, and what failed. Logins that were refused
+    are counted by method, reloads by result (ok, failed), faults in the protocol of servers by kind.
+    """
 
     client_disconnects: Mapping[str, int] = field(default_factory=dict)
     server_disconnects: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Errors we made ourselves, by database and class of SQLSTATE (its first two characters)."""
     login_failures: Mapping[str, int] = field(default_factory=dict)
-    """By authentication method."""
     reloads: Mapping[str, int] = field(default_factory=dict)
-    """By result: ok, failed."""
     cancel_requests: int = 0
     unclean: Mapping[str, int] = field(default_factory=dict)
     """Servers that could not go back to their pool, by the proof that was missing."""
+    violations: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,6 +247,7 @@ _FDS: Final = (
     *_columns(TEXT, "client_encoding std_strings datestyle timezone password"),
     *_columns(BYTEA, "scram_client_key scram_server_key"),
 )
+_COUNTED: Final = (*_columns(TEXT, "kind"), *_columns(INT8, "count"))
 _KEY_VALUE: Final = _columns(TEXT, "key value")
 
 VIEWS: Final[Mapping[str, View]] = {
@@ -275,4 +276,5 @@ VIEWS: Final[Mapping[str, View]] = {
     "totals": View((*_columns(TEXT, "name"), *_columns(NUMERIC, "value")), _totals),
     "users": View(_USERS, lambda snapshots: map(_user, snapshots.users())),
     "version": View(_columns(TEXT, "version"), _version),
+    "violations": View(_COUNTED, lambda snapshots: snapshots.reasons().violations.items()),
 }

@@ -185,6 +185,8 @@ class PoolerCollector(Collector):
         yield _counter(
             "unclean_servers", "Servers not proven clean, by missing proof", "proof", reasons.unclean
         )
+        broken = "Servers that broke the protocol, by kind"
+        yield _counter("server_protocol_violations", broken, "kind", reasons.violations)
         yield _counter("auth_failures", "Logins refused, by method", "method", reasons.login_failures)
         yield _counter("config_reloads", "Reloads, by result", "result", reasons.reloads)
         errors = CounterMetricFamily(

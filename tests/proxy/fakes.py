@@ -135,6 +135,7 @@ class FakeSnapshots:
             {"ok": 4, "failed": 1},
             9,
             {"replies owed": 4},
+            {"idle": 3_000_000_000, "malformed": 0},
         )
     )
     lag: float | None = 0.002

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.pool import states
 from proxy.pool.pool import Pool
+from proxy.quarantine import Violation
 from proxy.server import Server
 from proxy.snapshot import ClientSnapshot, PoolSnapshot, ServerSnapshot
 from tests.support import messages as m
@@ -288,6 +289,7 @@ async def test_state_and_reasons_are_those_of_the_worker(rig: Rig) -> None:
     reasons = observer.reasons()
     assert reasons.cancel_requests == 2
     assert reasons.reloads["ok"] == 1
+    assert reasons.violations == {kind.name.lower(): 0 for kind in Violation}
     peer = await rig.client()
     peer.send(m.terminate())
     await eventually(lambda: observer.reasons().client_disconnects)

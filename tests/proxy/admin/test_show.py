@@ -56,6 +56,7 @@ COLUMNS = {
     "dns_zones": "zonename s, serial q, count i",
     "version": "version s",
     # Ours.
+    "violations": "kind s, count q",
     "prepared_statements": "database s, text s, clients i, uses q, servers i, bytes q, generation i",
 }
 
@@ -190,6 +191,10 @@ def test_lists_have_pgbouncers_rows_in_its_order_and_then_ours() -> None:
         "prepared_statements prepared_statement_bytes"
     )
     assert rows("lists") == list(zip(names.split(), range(1, 17), strict=True))
+
+
+def test_faults_of_servers_are_shown_by_kind() -> None:
+    assert rows("violations") == [("idle", 3_000_000_000), ("malformed", 0)]
 
 
 def test_settings_are_shown_with_default_and_changeability() -> None:
