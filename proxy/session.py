@@ -28,8 +28,9 @@ from proxy.errors import Canceled, PoolerError, as_fatal, error_response
 from proxy.notes import Note
 from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, edited, from_message, strip
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
-from proxy.prepared import ENDS_GROUP, NAMING, REST_DROPPED, WAITS, Prepared
+from proxy.prepared import NAMING, REST_DROPPED, WAITS, Prepared
 from proxy.reasons import ClientClosed, ServerClosed, Unclean
+from proxy.statement_book import ENDS_GROUP
 
 if TYPE_CHECKING:
     from proxy.connection import Connection
@@ -77,6 +78,7 @@ class Session:
     __slots__ = (
         "_cancel_pending",
         "_dropping",
+        "_fatal",
         "_held_bytes",
         "_look",
         "_look_copy",
@@ -139,6 +141,7 @@ class Session:
         self.xact_started = 0
         self.idle_since = 0
         self._dropping = False
+        self._fatal = False
         self._held_bytes = 0
         self._skip_to_sync = False
         self._cancel_pending = False
@@ -236,14 +239,10 @@ class Session:
             self._drop_lead(lead, edits)
         data_from = _first_gap(lead, end, messages) if outstanding.copying else end
         for tag, start, stop in messages:
-            if prepared is not None and tag in ENDS_GROUP:
-                prepared.group += 1
-            if prepared is not None and (tag in NAMING or tag == tags.QUERY):
+            if prepared is not None and tag in NAMING:
                 outcome = prepared.request(server, tag, start, stop, buffer, end, edits, now)
                 if outcome == WAITS:
-                    self.held = [from_message(buffer, end, messages, start)]
-                    self._held_bytes = end - start
-                    self._stalled = True
+                    self._stall(from_message(buffer, end, messages, start))
                     end = start
                     break
                 self._dropping = outcome == REST_DROPPED
@@ -255,6 +254,8 @@ class Session:
                     if start > data_from:
                         outstanding.data_sent = True
                     outstanding.push(tag)
+                if prepared is not None and tag in ENDS_GROUP:
+                    prepared.group += 1
             elif tag == tags.TERMINATE:
                 # What came before it is sent, so that what the server owes and what it was sent agree.
                 left = True
@@ -283,19 +284,20 @@ class Session:
         elif end:
             server.status = tags.STATUS_BUSY
             server.connection.write(buffer if end == len(buffer) else buffer[:end])
-        if (
-            prepared is not None
-            and prepared.withholds
-            and any(message[0] in _ASKS and message[1] < end for message in messages)
-        ):
-            self._give_withheld(prepared)
         if prepared is not None and prepared.touched:
             prepared.sent = (buffer, end, lead, messages) if fresh and not self._stalled else None
+            if prepared.withholds and any(tag in _ASKS and start < end for tag, start, _ in messages):
+                self._give_withheld(prepared)
         if left:
             self.client.finish(None, ClientClosed.CLIENT_LEFT)
-            return
-        if len(queue) > MAX_OUTSTANDING:
+        elif len(queue) > MAX_OUTSTANDING:
             self._stop(_MANY_OWED)
+
+    def _stall(self, piece: Piece) -> None:
+        """What is left of a chunk has to wait for what was sent before."""
+        self.held = [piece]
+        self._held_bytes = piece[1]
+        self._stalled = True
 
     def _make_room(self, server: "Server", prepared: Prepared) -> None:
         closing = prepared.make_room(server)
@@ -450,15 +452,11 @@ class Session:
                     if note is not None:
                         self._noted(server, note, tag, start, stop, edits)
                 if tag == tags.COMMAND_COMPLETE:
-                    if stop - start == 5:
-                        raise UnexpectedMessage("server sent a CommandComplete without a tag")
-                    letter = buffer[start + 5]
-                    if (
-                        letter in _TELLING
-                        or (letter == _SETS and server.applied)
-                        or buffer[start + 5 : start + 7] in _TELLING_PAIRS
-                    ):
+                    letter = buffer[start + 5] if stop > start + 5 else 0
+                    if letter in _TELLING or buffer[start + 5 : start + 7] in _TELLING_PAIRS or not letter:
                         self._executed(server, buffer[start + 5 : min(stop, end)])
+                    elif letter == _SETS and server.applied:
+                        server.noted(buffer[start + 5 : min(stop, end)])
                     if self.framer.look is self._look_copy:
                         self.framer.look = self._look
                 elif tag == tags.COPY_IN_RESPONSE:
@@ -470,13 +468,24 @@ class Session:
         if pos < end and (not queue or queue[0] not in _OF_EXECUTION):
             outstanding.rows()
         self._to_client(buffer, end, edits)
-        if framer.fault is not None:
-            framer.lead = 0
-            raise framer.fault
-        if self._stalled and not (self.prepared is not None and self.prepared.repeating is not None):
+        if self._fatal or framer.fault is not None:
+            self._ends(server)
+        if self._stalled or self._stops:
+            self._catch_up(server, now)
+
+    def _ends(self, server: "Server") -> None:
+        """The client has been given what came before a fault, or its server's last word."""
+        server.errored = server.errored or self._fatal
+        if server.framer.fault is not None:
+            server.framer.lead = 0
+            raise server.framer.fault
+
+    def _catch_up(self, server: "Server", now: int) -> None:
+        """The server owes less than before: go on with what waited for that."""
+        if self._stalled and (self.prepared is None or self.prepared.repeating is None):
             self._stalled = False
             self._flush_held(now)
-        if self._stops & _MANY_OWED and len(outstanding.queue) < MAX_OUTSTANDING // 2:
+        if self._stops & _MANY_OWED and len(server.outstanding.queue) < MAX_OUTSTANDING // 2:
             self._go_on(_MANY_OWED)
 
     def _noted(
@@ -491,7 +500,9 @@ class Session:
                 edits.append((start, stop, instead))
 
     def _executed(self, server: "Server", command: bytes) -> None:
-        """A command tag came that may tell something."""
+        """A command tag came that may tell something, or an empty one."""
+        if not command:
+            raise UnexpectedMessage("server sent a CommandComplete without a tag")
         server.noted(command)
         if self.prepared is not None:
             self.prepared.executed(server, command)
@@ -539,12 +550,12 @@ class Session:
 
     def _on_error(self, server: "Server", buffer: bytes, start: int, stop: int, edits: list[Edit]) -> None:
         if server.is_fatal(buffer[start + 5 : start + 96]):
-            server.errored = True
+            self._fatal = True
         outstanding = server.outstanding
         if self.framer.look is self._look_copy:
             self.framer.look = self._look
         if not outstanding.queue:
-            if not server.errored:
+            if not (self._fatal or server.errored):
                 raise UnexpectedMessage("server sent an error while nothing was owed")
             return
         blurred = outstanding.copying and outstanding.blurred
@@ -696,14 +707,14 @@ class Session:
     def server_lost(self, server: "Server", error: PoolerError | ProtocolError | None, now: int) -> None:
         """Our server is gone. `error` is what to tell the client; None if the server has said it itself."""
         aligning = self.held is not None and not self._stalled
-        framer = server.framer
-        # Of a chunk in which there was a fault nothing has been passed on.
-        sent = framer.lead if isinstance(error, ProtocolError) else framer.rest
-        self._past_telling = sent > 0 or server.errored
         self._unlink(server)
         if aligning and not self.closed:
             self._borrow_again(now)
         else:
+            framer = server.framer
+            # Of a chunk in which there was a fault nothing has been passed on.
+            sent = framer.lead if isinstance(error, ProtocolError) else framer.rest
+            self._past_telling = sent > 0 or server.errored
             self.client.finish(error, ClientClosed.SERVER_LOST)
 
     def _borrow_again(self, now: int) -> None:

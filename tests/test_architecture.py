@@ -21,6 +21,7 @@ HOT = {
     "protocol/framer.py",
     "protocol/outstanding.py",
     "protocol/rename.py",
+    "proxy/prepared.py",
     "proxy/session.py",
 }
 """Where a loop may be long and repeat itself, because a call per message costs more than it explains."""

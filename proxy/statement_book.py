@@ -1,0 +1,269 @@
+"""What one client has prepared: its names, and what of them its server has.
+
+Laws of this file (hot: see session):
+- What is taken down when a message is sent is undone when PostgreSQL throws the message away.
+- A preparation is made by `_prepare` alone, and a name comes and goes by `_take` and `_drop` alone.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from protocol import rename, tags
+from proxy import notes
+from proxy.notes import Name, Note
+from proxy.pieces import Piece
+from proxy.pool.statements import OVERHEAD, Preparation, Statement
+from proxy.unnamed import Unnamed
+
+if TYPE_CHECKING:
+    from proxy.pool.parameters import Applied
+    from proxy.pool.pool import Pool
+    from proxy.server import Server
+
+ENDS_GROUP: Final = frozenset((tags.QUERY, tags.SYNC, tags.FUNCTION_CALL))
+"""Tags of the messages that end a group of messages: what comes next is processed also after an error."""
+CHANGES: Final = frozenset((*ENDS_GROUP, tags.EXECUTE))
+"""Tags of the messages that may change settings, plans and what is prepared."""
+
+# So far a queue is searched for what may change settings or plans; behind more, the answer is yes.
+_SEARCHED: Final = 64
+
+
+class StatementBook:
+    """Of one session. `group` is counted up at the end of each group of messages; `by_sql`: SQL's PREPARE was
+    executed on the server it has; `failed`: it is in a failed transaction; `touched`: some of this was used
+    since it got the server. `sent` is what was sent last, if that is all that is outstanding; `repeating`
+    what is sent once more when the server is ready; `unsure` are statements of which it is not known under
+    which settings they were parsed. `withholds`: replies come that the client has not asked for yet.
+    """
+
+    __slots__ = (
+        "_aliases",
+        "_applied",
+        "_deallocating",
+        "_pool",
+        "by_sql",
+        "failed",
+        "group",
+        "names",
+        "repeating",
+        "sent",
+        "size",
+        "touched",
+        "unnamed",
+        "unsure",
+        "withholds",
+    )
+
+    def __init__(self, pool: "Pool", applied: "Applied") -> None:
+        self._pool = pool
+        self._applied = applied
+        self.names: dict[bytes, Name] = {}
+        self.size = 0
+        self.group = 0
+        self.touched = False
+        self.unnamed = Unnamed()
+        self.by_sql = False
+        self.failed = False
+        self.sent: Piece | None = None
+        self.repeating: Piece | None = None
+        self.unsure: list[Note] = []
+        self.withholds = False
+        self._deallocating: list[Note] = []
+        self._aliases: dict[bytes, bytes] = {}
+
+    def _statement(self, server: "Server", text: bytes) -> Statement | None:
+        pool = self._pool
+        values = pool.tracked.parsing(server.values)
+        return pool.statements.find(pool.key.database, text, values, self._applied, pool.database.ddl)
+
+    def _private(self, server: "Server", text: bytes) -> Statement:
+        """A statement nobody else gets, for want of room among those that are shared."""
+        values = self._pool.tracked.parsing(server.values)
+        key = (self._pool.key.database, text, values, self._applied)
+        return Statement(key, self._pool.database.ddl, shared=False)
+
+    def _prepare(self, server: "Server", note: Note, statement: Statement, now: int) -> Preparation:
+        """A Parse of the statement is being sent to the server."""
+        pool = self._pool
+        pool.stats.server_parse_count += 1
+        pool.statements.misses += 1
+        preparation = Preparation(pool.statements.next_name(), statement, self.group, now)
+        common = pool.common
+        server.statements.add(preparation, common.max_prepared_statements, common.max_server_prepared_bytes)
+        note.preparation = preparation
+        if self._owes(server, CHANGES):
+            # The settings it is parsed under are known when the group is over.
+            note.values = server.values
+            self.unsure.append(note)
+        return preparation
+
+    def _usable(self, server: "Server", known: Name) -> Preparation | None:
+        """What the server has prepared for this name, if that may be used now."""
+        preparation = server.statements.prepared.get(known.statement)
+        if preparation is not None and (preparation.confirmed or preparation.group == self.group):
+            return preparation
+        if known.statement.values is self._pool.tracked.parsing(server.values):
+            return None
+        # Other clients with the settings it was made for must not get a plan made under these.
+        text = known.statement.text
+        self._move(known, self._statement(server, text) or self._private(server, text))
+        preparation = server.statements.prepared.get(known.statement)
+        return preparation if preparation is not None and preparation.confirmed else None
+
+    def _repeat(self, server: "Server", known: Name, now: int) -> tuple[Preparation, bytes]:
+        """Have the server prepare what the client has prepared elsewhere."""
+        note = Note(notes.REPEATED, self.group, known.name)
+        preparation = self._prepare(server, note, known.statement, now)
+        server.outstanding.note(tags.PARSE, note)
+        return preparation, rename.parse(preparation.name, known.statement.text)
+
+    def _describe(self, server: "Server", preparation: Preparation) -> bytes:
+        note = Note(notes.DESCRIBED, self.group)
+        note.preparation = preparation
+        server.outstanding.note(tags.DESCRIBE, note)
+        return rename.describe(preparation.name)
+
+    def _full(self, name: bytes, text: bytes) -> str:
+        common = self._pool.common
+        most = common.max_client_prepared_statements
+        if most and len(self.names) >= most:
+            return too_much("max_client_prepared_statements")
+        most = common.max_client_prepared_bytes
+        if most and self.size + OVERHEAD + len(name) + len(text) > most:
+            return too_much("max_client_prepared_bytes")
+        return ""
+
+    def _take(self, name: bytes, statement: Statement, note: Note, before: Name | None) -> None:
+        entry = Name(name, statement, before)
+        entry.pending = note
+        note.entry = entry
+        self.names[name] = entry
+        self.size += entry.size
+        self._pool.statements.wanted(statement)
+
+    def _drop(self, entry: Name) -> None:
+        """A name no longer stands for its statement."""
+        self.size -= entry.size
+        self._pool.statements.unwanted(entry.statement)
+        if self.names.get(entry.name) is entry:
+            del self.names[entry.name]
+
+    def _move(self, known: Name, statement: Statement) -> None:
+        """A name stands for another statement from now on."""
+        self._pool.statements.wanted(statement)
+        self._pool.statements.unwanted(known.statement)
+        known.statement = statement
+
+    def _owes(self, server: "Server", kinds: frozenset[int]) -> bool:
+        """Whether any of these requests is outstanding."""
+        queue = server.outstanding.queue
+        if len(queue) > _SEARCHED:
+            return True
+        return any(request & 0xFF in kinds for request in queue)
+
+    def _deallocate(self, server: "Server", note: Note) -> None:
+        """A DEALLOCATE was executed."""
+        entry = note.entry
+        if note.preparation is not None:
+            server.statements.remove(note.preparation)
+        if entry is not None and (entry.pending is None or entry.pending is note):
+            entry.pending = None
+            if self.names.get(entry.name) is entry:
+                self._drop(entry)
+
+    def ready(self, server: "Server") -> None:
+        """A group of messages is over: the settings its statements were parsed under are known now."""
+        unsure, self.unsure = self.unsure, []
+        for note in unsure:
+            preparation = note.preparation
+            if preparation is None or server.statements.is_pending(preparation):
+                self.unsure.append(note)
+            elif preparation.confirmed and server.values is not note.values:
+                self._parsed_otherwise(server, note, preparation)
+
+    def _parsed_otherwise(self, server: "Server", note: Note, preparation: Preparation) -> None:
+        """A statement was parsed under settings that were changed just before."""
+        statement = preparation.statement
+        if statement.values is self._pool.tracked.parsing(server.values):
+            return
+        found = self._statement(server, statement.text) or self._private(server, statement.text)
+        server.statements.adopt(preparation, found)
+        known = note.entry or self.names.get(note.name)
+        if known is not None and known.statement is statement:
+            self._move(known, found)
+
+    def executed(self, server: "Server", command: bytes) -> None:
+        """A command tag came that may say that prepared statements were made or done away with."""
+        if command.startswith((b"DEALLOCATE ALL", b"DISCARD ALL")):
+            for entry in list(self.names.values()):
+                entry.before = None
+                if entry.pending is None or entry.closed:
+                    entry.pending = None
+                    self._drop(entry)
+        elif command.startswith(b"DEALLOCATE") and self._deallocating:
+            self._deallocate(server, self._deallocating.pop(0))
+        elif command.startswith(b"PREPARE"):
+            self.by_sql = self.touched = True
+
+    def make_room(self, server: "Server") -> bytes:
+        """Close what is too much on the server; between transactions only."""
+        common = self._pool.common
+        names = server.statements.overdue(common.max_prepared_statements, common.max_server_prepared_bytes)
+        for name in names:
+            note = Note(notes.EVICTED, self.group, name)
+            server.outstanding.note(tags.CLOSE, note)
+        self._pool.statements.evicted += len(names)
+        return b"".join([rename.close(name) for name in names])
+
+    def parted(self) -> None:
+        """The session has given its server back."""
+        self.touched = False
+        self.by_sql = False
+        self.failed = False
+        self.sent = None
+        if self.unnamed.past:
+            self.unnamed.past = []
+        if self.unsure:
+            self.unsure = []
+        if self._deallocating:
+            self._deallocating = []
+
+    def close(self) -> None:
+        """The client is gone."""
+        for entry in list(self.names.values()):
+            before = entry.before
+            self._drop(entry)
+            while before is not None:
+                if before.pending is not None:
+                    self._drop(before)
+                before = before.before
+
+    def _undo(self, server: "Server", note: Note) -> None:
+        """A request that PostgreSQL has thrown away, or refused."""
+        kind = note.kind
+        entry = note.entry
+        preparation = note.preparation
+        if kind == notes.DESCRIBED:
+            if preparation is not None and preparation.checking:
+                server.statements.retire(preparation)
+        elif preparation is not None and kind != notes.AGAIN:
+            server.statements.remove(preparation)
+        if kind == notes.EVICTED:
+            server.statements.put_back(note.name)
+        elif kind == notes.UNNAMED:
+            server.statements.unnamed = None
+        elif entry is not None and entry.pending is note:
+            entry.pending = note.prior
+            if kind == notes.CLOSED:
+                entry.closed = False
+                return
+            current = self.names.get(entry.name) is entry
+            self._drop(entry)
+            before = entry.before
+            if current and before is not None and before.pending is not None:
+                self.names[entry.name] = before
+
+
+def too_much(setting: str) -> str:
+    """What to tell a client that has reached a limit."""
+    return f"too many prepared statements (see {setting})"
