@@ -452,7 +452,9 @@ class Server:
         """What it sent cannot be right, or we failed over it: it is not used again."""
         if self.opening is not None or self.closing:
             return
-        if not isinstance(error, ProtocolError) or not self.outstanding.settled:
+        outstanding = self.outstanding
+        blurred = outstanding.blurred and not outstanding.settled
+        if not isinstance(error, ProtocolError) or blurred:
             # We are at a loss, and the server is not to blame.
             logger.warning("%sbroken server stream: %s", self.prefix, error)
             told = error if isinstance(error, ProtocolError) else ServerLost("internal error")
@@ -466,7 +468,7 @@ class Server:
         elif self.connection.receiver == self._from_idle:
             kind = Violation.IDLE
         else:
-            kind = kind_of(error, bool(self.outstanding.queue))
+            kind = kind_of(error, bool(outstanding.queue))
             client = getattr(self.session, "framer", None)
         self._quarantine(error, kind, last_messages(self.framer, client))
 
