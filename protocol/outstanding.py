@@ -61,6 +61,7 @@ _WITHIN_QUERY: Final = frozenset(
 )
 _OF_ROWS: Final = frozenset((tags.QUERY, tags.EXECUTE))
 _COPY_START: Final = frozenset((tags.COPY_IN_RESPONSE, tags.COPY_OUT_RESPONSE))
+_ENDS_IN_READY: Final = frozenset((tags.SYNC, tags.QUERY, tags.FUNCTION_CALL))
 _COPY_END: Final = frozenset((tags.COPY_DONE, tags.COPY_FAIL))
 
 
@@ -69,7 +70,7 @@ class Outstanding:
 
     `skipping`: an extended message failed and its Sync has not been pushed, so PostgreSQL discards what it is
     sent. `copying`: the server takes COPY data. `settled`: False once it can no longer be told how many
-    ReadyForQuery are to come; such a server must not be used again. `blurred`: a Sync was sent behind
+    ReadyForQuery are to come, or what they mean; such a server must not be used again. `blurred`: a Sync was sent behind
     COPY data; should that COPY fail, nobody can tell which replies are whose. Whoever sends COPY data sets
     `data_sent` while `copying` holds, and `early` to DATA_EARLY while it does not yet. `notes` are those of
     the NOTED entries of `queue`, in their order; what they are is the business of whoever made them.
@@ -108,6 +109,19 @@ class Outstanding:
         """Push a request about which there is something to remember until it is answered or thrown away."""
         self.queue.append(request | NOTED)
         self.notes.append(note)
+
+    def query_follows(self) -> None:
+        """A simple Query is about to be pushed behind other requests.
+
+        Behind an Execute without a Sync PostgreSQL loses track of its transaction: it says that it is idle
+        and is not (seen with 18.4). Nobody else should meet such a server.
+        """
+        for request in reversed(self.queue):
+            if request & _TAG in _ENDS_IN_READY:
+                return
+            if request & _TAG == tags.EXECUTE:
+                self.settled = False
+                return
 
     def push(self, request: int) -> None:
         """Take down a request about to be written, by its tag."""
@@ -195,7 +209,7 @@ class Outstanding:
             self.settled = self.settled and not self._ignored_syncs
             self._ignored_syncs = 0
         unanswered = []
-        if queue[0] & _TAG not in (tags.QUERY, tags.FUNCTION_CALL, tags.SYNC):
+        if queue[0] & _TAG not in _ENDS_IN_READY:
             while queue and queue[0] & _TAG != tags.SYNC:
                 if queue.popleft() & NOTED:
                     unanswered.append(self.notes.popleft())
@@ -209,17 +223,14 @@ class Outstanding:
     def ends_in_ready(self) -> bool:
         """Whether everything owed ends with a ReadyForQuery, so that the server can be waited for."""
         return bool(
-            self.queue
-            and not self.copying
-            and self.settled
-            and self.queue[-1] & _TAG in (tags.SYNC, tags.QUERY, tags.FUNCTION_CALL)
+            self.queue and not self.copying and self.settled and self.queue[-1] & _TAG in _ENDS_IN_READY
         )
 
     def can_flush(self) -> bool:
         """Whether a Flush would make PostgreSQL send anything: not behind a Sync or Query, which flush by
         themselves.
         """
-        return bool(self.queue) and self.queue[-1] & _TAG not in (tags.SYNC, tags.QUERY, tags.FUNCTION_CALL)
+        return bool(self.queue) and self.queue[-1] & _TAG not in _ENDS_IN_READY
 
     def may_copy(self) -> bool:
         """Whether COPY data sent now may be wanted: the server takes it, or owes what may ask for it.

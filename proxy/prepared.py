@@ -207,10 +207,10 @@ class Prepared(StatementReplies):
         """The schema was changed since the client was told what the rows of its statement look like: ask
         whether they still do. PostgreSQL itself would not let it have others.
         """
+        # The Flush that brings the answer brings replies for which the client has not asked yet.
+        self.withholds = self._owed_to_client(server.outstanding) > 0
         preparation, repeated = self._repeat(server, known, now)
         preparation.checking = True
-        # The Flush that brings the answer brings replies for which the client has not asked yet.
-        self.withholds = len(server.outstanding.queue) > 1
         edits.append((start, start, repeated + self._describe(server, preparation) + _FLUSH))
 
     def _parse_again(
@@ -336,6 +336,7 @@ class Prepared(StatementReplies):
     ) -> int:
         """A simple Query that may be a DEALLOCATE of a name that only we know."""
         outstanding = server.outstanding
+        outstanding.query_follows()
         known = None
         if self.names and start + 5 < stop <= end and may_be(buffer[start + 5]):
             known = self._deallocated(buffer[start + 5 : stop])

@@ -214,6 +214,9 @@ class Session:
         self.query_started = now
         if server.status == tags.STATUS_IDLE:
             self.xact_started = now
+        elif server.status == tags.STATUS_BUSY:
+            # Of a group without its Sync everything has been answered: see `query_follows`.
+            outstanding.settled = False
         outstanding.queue.append(tags.QUERY)
         server.status = tags.STATUS_BUSY
         server.connection.write(buffer if framer.end == len(buffer) else buffer[: framer.end])
@@ -247,6 +250,8 @@ class Session:
                     break
                 self._dropping = outcome == REST_DROPPED
             elif tag in ANSWERED:
+                if tag == tags.QUERY and queue:
+                    outstanding.query_follows()
                 # What `push` does when nothing is special, without the call.
                 if plain:
                     queue.append(tag)
@@ -287,7 +292,7 @@ class Session:
         if prepared is not None and prepared.touched:
             prepared.sent = (buffer, end, lead, messages) if fresh and not self._stalled else None
             if prepared.withholds and any(tag in _ASKS and start < end for tag, start, _ in messages):
-                self._give_withheld(prepared)
+                self._send_withheld()
         if left:
             self.client.finish(None, ClientClosed.CLIENT_LEFT)
         elif len(queue) > MAX_OUTSTANDING:
@@ -461,10 +466,13 @@ class Session:
                         self.framer.look = self._look
                 elif tag == tags.COPY_IN_RESPONSE:
                     self.framer.look = self._look_copy
+                    self._send_withheld()
             elif tag == tags.PARAMETER_STATUS:
                 self.values = server.reported(buffer[start + 5 : stop], self.values)
             elif tag == tags.NOTIFICATION_RESPONSE and not (server.listening or self.pool.mode is _SESSION):
                 edits.append((start, stop, b""))
+            elif tag == tags.NOTICE_RESPONSE and self._withheld:
+                self._send_withheld()
         if pos < end and (not queue or queue[0] not in _OF_EXECUTION):
             outstanding.rows()
         self._to_client(buffer, end, edits)
@@ -541,10 +549,11 @@ class Session:
         elif end:
             self.connection.write(buffer if end == len(buffer) else buffer[:end])
 
-    def _give_withheld(self, prepared: Prepared) -> None:
-        """The client has asked for what was answered, or there was an error, which comes at once."""
+    def _send_withheld(self) -> None:
+        """The client has asked for what was answered, or there is what PostgreSQL sends at once."""
         withheld, self._withheld = self._withheld, []
-        prepared.withholds = False
+        if self.prepared is not None:
+            self.prepared.withholds = False
         if withheld:
             self.connection.writelines(withheld)
 
@@ -566,7 +575,7 @@ class Session:
         else:
             instead = prepared.error(server, buffer, start, stop, end)
             if prepared.withholds:
-                self._give_withheld(prepared)
+                self._send_withheld()
             if instead is not None:
                 edits.append((start, min(stop, end), instead))
                 if prepared.repeating is not None:

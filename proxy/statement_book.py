@@ -15,6 +15,7 @@ from proxy.pool.statements import OVERHEAD, Preparation, Statement
 from proxy.unnamed import Unnamed
 
 if TYPE_CHECKING:
+    from protocol.outstanding import Outstanding
     from proxy.pool.parameters import Applied
     from proxy.pool.pool import Pool
     from proxy.server import Server
@@ -24,6 +25,7 @@ ENDS_GROUP: Final = frozenset((tags.QUERY, tags.SYNC, tags.FUNCTION_CALL))
 CHANGES: Final = frozenset((*ENDS_GROUP, tags.EXECUTE))
 """Tags of the messages that may change settings, plans and what is prepared."""
 
+_CLOSING: Final = frozenset((notes.CLOSED, notes.DEALLOCATED))
 # So far a queue is searched for what may change settings or plans; behind more, the answer is yes.
 _SEARCHED: Final = 64
 
@@ -154,6 +156,12 @@ class StatementBook:
         self._pool.statements.unwanted(known.statement)
         known.statement = statement
 
+    @staticmethod
+    def _owed_to_client(outstanding: "Outstanding") -> int:
+        """How many of the requests that are outstanding the client knows of."""
+        ours = sum(isinstance(note, Note) and note.kind in notes.SKIPPED for note in outstanding.notes)
+        return len(outstanding.queue) - ours
+
     def _owes(self, server: "Server", kinds: frozenset[int]) -> bool:
         """Whether any of these requests is outstanding."""
         queue = server.outstanding.queue
@@ -197,7 +205,9 @@ class StatementBook:
         if command.startswith((b"DEALLOCATE ALL", b"DISCARD ALL")):
             for entry in list(self.names.values()):
                 entry.before = None
-                if entry.pending is None or entry.closed:
+                pending = entry.pending
+                # What was parsed behind it stays.
+                if pending is None or (pending.kind in _CLOSING and pending.prior is None):
                     entry.pending = None
                     self._drop(entry)
         elif command.startswith(b"DEALLOCATE") and self._deallocating:

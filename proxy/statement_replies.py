@@ -17,7 +17,6 @@ from proxy.pool.statements import PREFIX, Preparation
 from proxy.statement_book import ENDS_GROUP, StatementBook
 
 if TYPE_CHECKING:
-    from protocol.outstanding import Outstanding
     from proxy.server import Server
 
 _PARSE_COMPLETE: Final = bytes((tags.PARSE_COMPLETE, 0, 0, 0, 4))
@@ -27,6 +26,17 @@ _KEPT_MOST: Final = 64 * 1024
 _STALE_PLAN: Final = b"0A000"
 _NOT_THERE: Final = b"26000"
 _GONE: Final = frozenset((b"XX000", b"42704"))
+# Drivers tell it by the name of PostgreSQL's routine from other things that are not supported.
+_STALE: Final = ErrorResponse(
+    {
+        "S": b"ERROR",
+        "V": b"ERROR",
+        "C": _STALE_PLAN,
+        "M": b"cached plan must not change result type",
+        "F": b"plancache.c",
+        "R": b"RevalidateCachedQuery",
+    }
+)
 _OUR_NAME: Final = re.compile(b'"%b[0-9]+"' % PREFIX)
 _OF_UNNAMED: Final = b"unnamed prepared statement"
 
@@ -117,16 +127,12 @@ class StatementReplies(StatementBook):
         """An ErrorResponse came: undo what is not going to happen, and say what the client gets in the place
         of its part in `buffer[:end]`; None for that very part.
         """
-        outstanding = server.outstanding
-        repeatable = self.sent is not None and stop <= end and self._first_reply(outstanding)
-        self.unnamed.failed(outstanding, server.statements)
-        failed, unanswered = outstanding.error()
-        for dropped in reversed(unanswered):
-            if isinstance(dropped, Note):
-                self._undo(server, dropped)
-        if self._deallocating:
-            ends = sum(request & 0xFF in ENDS_GROUP for request in outstanding.queue)
-            self._deallocating = [note for note in self._deallocating if note.group != self.group - ends]
+        sent = self.sent
+        # Nothing of what was sent has been answered.
+        repeatable = (
+            sent is not None and stop <= end and self._owed_to_client(server.outstanding) == len(sent[3])
+        )
+        failed = self._discard(server)
         head = buffer[start + 5 : min(stop, end)]
         code = _sqlstate(head)
         name = b""
@@ -149,6 +155,19 @@ class StatementReplies(StatementBook):
             return None
         return self._in_own_words(buffer, start, stop, end, name)
 
+    def _discard(self, server: "Server") -> object | None:
+        """Account for an error; returns the note of what failed."""
+        outstanding = server.outstanding
+        self.unnamed.failed(outstanding, server.statements)
+        failed, unanswered = outstanding.error()
+        for dropped in reversed(unanswered):
+            if isinstance(dropped, Note):
+                self._undo(server, dropped)
+        if self._deallocating:
+            ends = sum(request & 0xFF in ENDS_GROUP for request in outstanding.queue)
+            self._deallocating = [note for note in self._deallocating if note.group != self.group - ends]
+        return failed
+
     def _told_of_stale(self, server: "Server", note: Note, repeatable: bool) -> bytes:
         """What PostgreSQL would have said of a statement whose rows no longer look as they did."""
         known = self.names.get(note.name)
@@ -156,8 +175,7 @@ class StatementReplies(StatementBook):
             self._renew(server, known, _STALE_PLAN)
         if repeatable and self._may_repeat(_STALE_PLAN):
             return self._repeat_group()
-        text = "cached plan must not change result type"
-        return ErrorResponse.make("ERROR", sqlstate.FEATURE_NOT_SUPPORTED, text).encode()
+        return _STALE.encode()
 
     def _alias(self, head: bytes) -> bytes:
         """The client's name for one of ours in an error of something that has no note."""
@@ -198,12 +216,6 @@ class StatementReplies(StatementBook):
         new = b'"' + name + b'"' if name else _OF_UNNAMED
         old = found[0] if name else b"prepared statement " + found[0]
         return rename.replaced_in_error(buffer, start, stop, end, old, new)
-
-    def _first_reply(self, outstanding: "Outstanding") -> bool:
-        """Whether nothing of what was sent has been answered yet, as far as the client knows."""
-        assert self.sent is not None
-        skipped = sum(isinstance(note, Note) and note.kind in notes.SKIPPED for note in outstanding.notes)
-        return len(outstanding.queue) - skipped == len(self.sent[3])
 
     def _may_repeat(self, code: bytes) -> bool:
         """Whether the group that failed can be sent once more without the client noticing: it was sent alone
