@@ -4,6 +4,7 @@ import re
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,11 +59,42 @@ def test_64_clients_on_8_servers_in_transaction_mode(
 
 
 @LOADS
+@pytest.mark.parametrize("kept", [200, 2], ids=["usual", "two statements per server"])
+def test_64_clients_with_prepared_statements_on_8_servers_in_transaction_mode(
+    pooler: Pooler, server: Server, load: str, kept: int
+) -> None:
+    """A thread for each client: pgbench blocks in Parse while its other clients hold the servers."""
+    options = ["-n", "-c", "64", "-j", "64", "-t", "30", "-M", "prepared", "-b", load]
+    with pooler.with_settings(max_prepared_statements=kept):
+        check(run_pgbench(server, pooler, APP, *options), 64 * 30)
+    assert len(server.backends(pooler.user)) <= 8 + 2
+
+
+PIPELINE = """
+\\set n random(1, 100000)
+\\startpipeline
+select abalance from pgbench_accounts where aid = :n;
+update pgbench_branches set bbalance = bbalance + 1 where bid = 1;
+select :n::int + 1;
+\\endpipeline
+"""
+
+
+def test_64_clients_with_prepared_statements_in_pipelines(
+    pooler: Pooler, server: Server, tmp_path: Path
+) -> None:
+    script = tmp_path / "pipeline.sql"
+    script.write_text(PIPELINE)
+    options = ["-n", "-c", "64", "-j", "64", "-t", "20", "-M", "prepared", "-f", str(script)]
+    check(run_pgbench(server, pooler, APP, *options), 64 * 20)
+
+
+@LOADS
 @pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
 def test_64_clients_on_8_servers_in_session_mode(
     pooler: Pooler, server: Server, load: str, protocol: str
 ) -> None:
-    """A thread for each client: pgbench blocks in Parse while its other clients hold the servers."""
+    """A thread for each client, for the same reason."""
     options = ["-n", "-c", "64", "-j", "64", "-t", "30", "-M", protocol, "-b", load]
     check(run_pgbench(server, pooler, SESSION, *options), 64 * 30)
 
@@ -84,7 +116,8 @@ def limited(module_launch: Launch, server: Server) -> Pooler:
 
 
 @howdah_only("PgBouncer opens a new connection before the old one has ended")
-def test_postgresql_refuses_no_login_of_ours(limited: Pooler, server: Server) -> None:
+@pytest.mark.parametrize("protocol", ["simple", "prepared"])
+def test_postgresql_refuses_no_login_of_ours(limited: Pooler, server: Server, protocol: str) -> None:
     """Clients killed in mid-query, server_lifetime = 1 and RECONNECT, as a role with CONNECTION LIMIT 8."""
     before = len(server.postgres.log())
     stop = threading.Event()
@@ -104,7 +137,7 @@ def test_postgresql_refuses_no_login_of_ours(limited: Pooler, server: Server) ->
     for thread in threads:
         thread.start()
     try:
-        options = ["-n", "-c", "32", "-j", "2", "-T", "6", "-b", "tpcb-like"]
+        options = ["-n", "-c", "32", "-j", "32", "-T", "6", "-M", protocol, "-b", "tpcb-like"]
         output = run_pgbench(server, limited, APP, *options)
     finally:
         stop.set()
