@@ -43,8 +43,19 @@ def verdict(heard: bytes, said: bytes, *, complete: bool = False, closed: bool =
         (OURS, b"", False, "error", "08P01"),
         (T + THEIRS, T + THEIRS, False, "error", "57P01"),
         (T + D[:-3], T + D[:-3], False, "cut", ""),
+        (THEIRS + Z + OURS, THEIRS + Z, False, "error", "08P01"),
     ],
-    ids=["served", "more behind", "notified", "refused", "our error", "only that", "their end", "broken off"],
+    ids=[
+        "served",
+        "more behind",
+        "notified",
+        "refused",
+        "our error",
+        "only that",
+        "their end",
+        "broken off",
+        "an end that was none",
+    ],
 )
 def test_what_a_victim_may_hear(heard: bytes, said: bytes, complete: bool, outcome: str, code: str) -> None:
     assert verdict(heard, said, complete=complete) == Verdict(outcome, code)

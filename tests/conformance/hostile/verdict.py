@@ -99,7 +99,10 @@ def _without_our_error(heard: bytes, closed: bool, complete: bool) -> Verdict:
 
 
 def _is_fatal(stream: bytes) -> bool:
-    return any(each[:1] == b"E" and told(each[5:]).get("S") == "FATAL" for each in cut(stream))
+    """Whether the stream ends with a fatal error; a server that is ready again behind one did not mean it."""
+    messages = cut(stream)
+    since = max((n for n, each in enumerate(messages) if each[:1] == b"Z"), default=-1)
+    return any(each[:1] == b"E" and told(each[5:]).get("S") == "FATAL" for each in messages[since + 1 :])
 
 
 def last_error(heard: bytes) -> bytes | None:
