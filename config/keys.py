@@ -184,6 +184,11 @@ class Keys(Section):
     peer_id: Count = live(0, "number of this process among its peers; 0 is none", refused=ANYTHING)
 
     # Ours
+    audit_release: Flag = live(
+        False,
+        "for debugging: report what sessions leave behind on their servers (role, search_path, temporary "
+        "tables, locks, ...); costs one query more per release",
+    )
     client_write_timeout: Seconds = live(0.0, "end clients that do not read what is sent to them")
     event_loop: EventLoop = fixed(EventLoop.UVLOOP, "what turns the daemon")
     expand_env: Flag = live(

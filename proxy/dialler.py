@@ -17,6 +17,7 @@ from protocol.framer import SERVER_LOGIN_CAPS, Collector
 from protocol.login import Greeting, LoginImpossible, ServerRefused, server_login
 from protocol.startup import encode_startup
 from proxy import errors
+from proxy.audit import Leaks
 from proxy.connection import Connection, ConnectionLost
 from proxy.credentials import credential_of
 from proxy.derive import Deriver
@@ -63,6 +64,8 @@ class Network(Protocol):
 
     violations: Counter[Violation]
     """How often servers broke the protocol, by kind."""
+    leaks: Leaks
+    """What sessions have left behind on servers."""
 
     def clock(self) -> int:
         """The time (ns)."""
@@ -97,6 +100,7 @@ class Dialler:
         self.gone = gone
         self.closed_servers: Counter[ServerClosed] = Counter()
         self.violations: Counter[Violation] = Counter()
+        self.leaks = Leaks()
         self.send_cancel: CancelSender = lambda server, generation: server.cancel_over(True, clock())
         self._random = random
         self._resolver = resolver

@@ -16,6 +16,7 @@ from protocol.errors import ProtocolError, UnexpectedMessage
 from protocol.framer import BACKEND, BACKEND_LOOK_NAMES, Collector, Framer
 from protocol.frontend import Query, Terminate
 from protocol.outstanding import NOTHING_EARLY, Outstanding
+from proxy.audit import PROBE, Suspect, Watch, excused, log_failure, log_leaks, read
 from proxy.connection import Connection
 from proxy.errand import Done, Errand
 from proxy.errors import Killed, PoolerError, ServerLost
@@ -57,6 +58,8 @@ class Server:
         "_drained",
         "_errand",
         "_network",
+        "_row",
+        "_watch",
         "address",
         "altered",
         "applied",
@@ -86,6 +89,7 @@ class Server:
         "state",
         "statements",
         "status",
+        "suspect",
         "used",
         "values",
     )
@@ -126,6 +130,9 @@ class Server:
         self._cancel_again = False
         self._cancel_waiters: list[asyncio.Future[None]] = []
         self._errand: Errand | None = None
+        self._row: bytes | None = None
+        self._watch: Watch | None = None
+        self.suspect: Suspect | None = None
         self._drained = 0
 
     def __repr__(self) -> str:
@@ -177,6 +184,8 @@ class Server:
 
     def parted(self) -> None:
         """Its session has parted from it; cancels for that session no longer apply."""
+        if self.pool.common.audit_release and self.session is not None:
+            self.suspect = Suspect(self.session.id, self.session.user, self._application())
         self.session = None
         self._cancel_again = False
         self.outstanding.early = NOTHING_EARLY
@@ -253,6 +262,7 @@ class Server:
             if self.closing:
                 return
         self._errand = None
+        self._row = errand.row
         self.connection.receiver = self._from_idle
         errand.done(self, errand.error, now)
 
@@ -276,6 +286,38 @@ class Server:
         session = self.session
         assert session is not None
         session.aligned(self, error, now)
+
+    def audit(self, now: int) -> bool:
+        """Look for what its last session left behind, if that is wanted; first, for what a fresh one has.
+
+        True: the pool hears of the server again when that is done.
+        """
+        known = self.used or self._watch is not None or not self.pool.common.audit_release
+        if self.suspect is None and known:
+            return False
+        self.pool.move(self, states.TESTED)
+        self.ask(PROBE, Server._audited, now)
+        return True
+
+    def _audited(self, error: bytes | None, now: int) -> None:
+        suspect, self.suspect = self.suspect, None
+        watch = self._watch = self._watch or Watch()
+        state = read(self._row)
+        if error is not None or state is None:
+            log_failure(self.prefix, error)
+        elif suspect is None:
+            watch.learn(state)
+        elif leaks := watch.compare(state, excused(self.pool.tracked, self.values, self.applied)):
+            self._network.leaks.add(leaks, suspect.application)
+            log_leaks(self.prefix, suspect, leaks)
+        if self.used:
+            self.pool.tested(self, now)
+        else:
+            self.pool.unused(self, now)
+
+    def _application(self) -> bytes:
+        """What the session calls itself."""
+        return self.values[self.pool.tracked.index(b"application_name")] or b""
 
     # Nobody's bytes.
 

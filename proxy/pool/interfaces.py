@@ -147,6 +147,13 @@ class PooledServer(Protocol):
         """Run a query of ours; then the pool hears `Pool.tested`, or the server closes."""
         ...
 
+    def audit(self, now: int) -> bool:
+        """Look for what its last session left behind, if that is wanted (audit_release) and not done yet.
+
+        True: a query is under way; then the pool hears `Pool.tested`, or `Pool.unused` of a new server.
+        """
+        ...
+
 
 class Leases(Protocol):
     """Where a pool gets leave to open servers: the ledger, in this process or behind a socket."""

@@ -35,6 +35,7 @@ _TRANSACTION: Final = PoolMode.TRANSACTION
 
 logger = logging.getLogger("howdah")
 
+_SERVICEABLE: Final = (states.IDLE, states.ACTIVE, states.USED, states.TESTED, states.BEING_CANCELED)
 # A server is handed from one pool to another at a shared limit only after it served this long (ns): a login
 # costs milliseconds, and two busy pools would otherwise trade connections at every transaction.
 _LEASE_QUANTUM: Final = SECOND // 10
@@ -222,6 +223,7 @@ class Pool:
             and not self.leases.contended
             and not self.database.paused
             and not self.common.server_reset_query_always
+            and not self.common.audit_release
         ):
             # Nothing speaks against it: the way that nearly every transaction ends.
             lent = server.state == states.ACTIVE
@@ -250,7 +252,8 @@ class Pool:
     def opened(self, server: PooledServer, now: int) -> None:
         """A server has logged in and may be used."""
         self.hold_off(0)
-        self.unused(server, now)
+        if not server.audit(now):
+            self.unused(server, now)
 
     def unused(self, server: PooledServer, now: int) -> None:
         """Take a server nothing has been asked of: with server_lifetime = 0 it may still be used, once."""
@@ -348,11 +351,7 @@ class Pool:
 
     def _serviceable(self) -> bool:
         """Whether there is a server that can still serve somebody."""
-        servers = self.servers
-        return any(
-            servers[s]
-            for s in (states.IDLE, states.ACTIVE, states.USED, states.TESTED, states.BEING_CANCELED)
-        )
+        return any(self.servers[state] for state in _SERVICEABLE)
 
     def _hopeless(self, now: int) -> PoolerError | None:
         """Why nobody can be served at the moment, if so: PostgreSQL's refusal of a login."""
@@ -364,6 +363,8 @@ class Pool:
         reason = self._must_close(server, now)
         if reason is not None:
             server.close(reason)
+            return
+        if server.audit(now):
             return
         self.move(server, states.IDLE)
         if self.waiting:

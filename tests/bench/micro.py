@@ -24,6 +24,7 @@ from protocol import tags
 from protocol.errors import ProtocolError
 from protocol.framer import frontend_caps
 from protocol.wire import message
+from proxy.audit import Leaks
 from proxy.connection import Connection
 from proxy.errors import PoolerError
 from proxy.pool import states
@@ -85,6 +86,7 @@ class Neighbours:
         self.problem: object = None
         self.dialled: list[Server] = []
         self.violations: Counter[Violation] = Counter()
+        self.leaks = Leaks()
 
     def connected(self) -> None:
         """The client's connection has a transport."""

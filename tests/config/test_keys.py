@@ -114,6 +114,7 @@ verbose | 0 | yes
 """Key, default (NULL: unset), changeable while running; PgBouncer 1.25 and what came after it, on Linux."""
 
 OURS = """
+audit_release | 0 | yes
 client_write_timeout | 0 | yes
 event_loop | uvloop | no
 expand_env | 0 | yes

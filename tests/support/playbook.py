@@ -17,6 +17,7 @@ from collections.abc import Callable
 from config.settings import Settings
 from protocol.errors import ProtocolError
 from protocol.framer import frontend_caps
+from proxy.audit import Leaks
 from proxy.connection import Connection
 from proxy.errors import PoolerError, error_response
 from proxy.pool import states
@@ -152,6 +153,7 @@ class Playbook:
         self.cancels: list[tuple[Server, int]] = []
         self.closed: list[ServerClosed] = []
         self.violations: Counter[Violation] = Counter()
+        self.leaks = Leaks()
         self.stages: dict[str, Stage] = {}
         self.manager = PoolManager(self.settings, self, random.Random(1), lambda: self.now)
         self.pool: Pool = self.manager.pool(self.manager.database("app", self.now), user)
