@@ -11,9 +11,10 @@ import pytest
 
 from tests.conformance.differential import report
 from tests.conformance.differential.account import Due
-from tests.conformance.differential.author import Mode, write
+from tests.conformance.differential.author import write
 from tests.conformance.differential.coverage import Coverage
 from tests.conformance.differential.liar import LIES, Liar
+from tests.conformance.differential.rules import Mode
 from tests.conformance.differential.run import Lane, Run
 from tests.conformance.differential.script import Script
 from tests.conformance.differential.shrink import shrunk

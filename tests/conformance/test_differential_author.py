@@ -5,8 +5,8 @@ import random
 import pytest
 
 from tests.conformance.differential import texts
-from tests.conformance.differential.author import Author, Mode, write
-from tests.conformance.differential.rules import lawful
+from tests.conformance.differential.author import Author, write
+from tests.conformance.differential.rules import Mode, lawful
 from tests.conformance.differential.script import Script, Step, Wait
 from tests.conformance.differential.shrink import candidates
 from tests.conformance.differential.stage import SLOTS
@@ -31,14 +31,14 @@ def test_a_seed_is_always_the_same_script(mode: Mode) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_script_keeps_to_the_rules(mode: Mode) -> None:
-    assert all(lawful(script.all, shared=mode != "session") for script in scripts(mode))
+    assert all(lawful(script.all, mode) for script in scripts(mode))
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_script_ends_where_it_began_or_breaks_the_connection(mode: Mode) -> None:
     for script in scripts(mode):
         if script.closing:
-            assert [step.tag for step in script.closing[:3]] == ["f", "S", "Q"]
+            assert [step.tag for step in script.closing[:4]] == ["f", "P", "S", "Q"]
             assert script.closing[-1].body.endswith(b"reset all\0")
         else:
             assert b"in the middle of COPY data" in script.steps[-1].data
@@ -98,6 +98,13 @@ UNLAWFUL = {
     "the unnamed portal is not bound": [m.execute()],
     "the unnamed portal was bound before a Sync": [m.parse("", "select 1"), m.bind(), m.sync(), m.execute()],
     "the unnamed portal was bound before a Query": [m.bind(), m.query("select 1/0"), m.describe(b"P")],
+    "a Sync directly behind a Query in a group with an Execute": [
+        m.parse("a", "select 1"),
+        m.bind("p", "a"),
+        m.execute("p"),
+        m.query("select 1"),
+        m.sync(),
+    ],
     "a query in the middle of COPY data": [COPY, m.copy_data(b"1\n"), m.query("select 1"), m.sync()],
     "a COPY by a prepared statement goes on": [
         m.parse("a", "copy t from stdin"),
@@ -131,6 +138,14 @@ UNLAWFUL = {
 LAWFUL = {
     "the unnamed portal behind its Bind": [m.bind(), m.describe(b"P"), m.execute(), m.execute()],
     "a query in the middle of COPY data at the very end": [COPY, m.query("select 1")],
+    "a Sync behind a Query in a group with an Execute, and something in between": [
+        m.parse("a", "select 1"),
+        m.bind("p", "a"),
+        m.execute("p"),
+        m.query("select 1"),
+        m.describe(b"S", "a"),
+        m.sync(),
+    ],
     "a COPY with its data": [COPY, m.copy_data(b"1\n"), m.flush(), m.copy_done(), m.query("select 1")],
     "Syncs before data and among good data": [
         COPY, m.sync(), m.copy_data(b"1\n"), m.sync(), m.copy_done(), m.sync(),
@@ -148,23 +163,30 @@ LAWFUL = {
 
 @pytest.mark.parametrize("what", UNLAWFUL)
 def test_what_could_not_be_compared_is_unlawful(what: str) -> None:
-    assert not lawful(steps(*UNLAWFUL[what]), shared=True)
+    assert not lawful(steps(*UNLAWFUL[what]), "transaction")
 
 
 @pytest.mark.parametrize("what", LAWFUL)
 def test_what_can_be_compared_is_lawful(what: str) -> None:
-    assert lawful(steps(*LAWFUL[what]), shared=True)
+    assert lawful(steps(*LAWFUL[what]), "transaction")
 
 
 def test_a_sync_among_data_of_which_some_is_bad_is_unlawful() -> None:
     bad = [Step(COPY), Step(m.copy_data(b"x\n"), fails=True), Step(m.sync()), Step(m.copy_done())]
-    assert not lawful(bad, shared=True)
+    assert not lawful(bad, "transaction")
+
+
+def test_in_statement_mode_a_query_stands_behind_a_sync() -> None:
+    group = steps(m.parse("a", "select 1"), m.query("select 1"))
+    assert not lawful(group, "statement")
+    assert lawful(group, "transaction")
+    assert lawful([group[0], Step(m.sync()), group[1]], "statement")
 
 
 def test_in_session_mode_what_sql_prepared_stays() -> None:
     apart = steps(m.query("prepare q0000001_1 as select 1"), m.query("execute q0000001_1"))
-    assert lawful(apart, shared=False)
-    assert not lawful(apart, shared=True)
+    assert lawful(apart, "session")
+    assert not lawful(apart, "transaction")
 
 
 def test_candidates_are_simpler_and_keep_the_closing() -> None:

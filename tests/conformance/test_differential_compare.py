@@ -208,9 +208,22 @@ def test_where_an_object_is_gone_a_describe_may_fail_without_its_parameters() ->
     assert (what(follower), follower.allowed, follower.count) == (None, [GONE], 3)
 
 
+def test_where_an_object_is_gone_that_is_said_before_values_are_looked_at() -> None:
+    follower = Follower(script("BS"), expected("BS", "EZ"))
+    for reply in (failing("42P01"), *replies("Z")):
+        follower.hear(reply)
+    assert (what(follower), follower.allowed, follower.count) == (None, [GONE], 2)
+
+
+def test_where_an_object_is_gone_a_statement_without_rows_cannot_be_described() -> None:
+    follower = Follower(script("DS"), expected("DS", "tnZ"))
+    follower.hear(failing("42P01"))
+    assert (what(follower), follower.allowed, follower.abandoned) == (None, [GONE], True)
+
+
 def test_other_errors_in_its_place_are_differences() -> None:
     follower = Follower(script("DS"), expected("DS", "tEZ"))
-    follower.hear(failing("42P01"))
+    follower.hear(failing("42P02"))
     assert what(follower) == OTHER
 
 

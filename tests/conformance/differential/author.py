@@ -6,18 +6,12 @@ and guesses what the server knows, only so that most of what it says makes sense
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from tests.conformance.differential import parts, texts
-from tests.conformance.differential.rules import Rules, lawful
+from tests.conformance.differential.rules import Mode, Rules, lawful
 from tests.conformance.differential.script import Script, Step, Wait
 from tests.conformance.differential.texts import Text, on
 from tests.support import messages as m
-
-Mode = Literal["session", "transaction", "statement"]
-
-LONG_TEXT = 70_000
-"""Longer than what clients share of a statement's text."""
 
 
 def write(seed: int, slot: int, mode: Mode) -> Script:
@@ -26,7 +20,7 @@ def write(seed: int, slot: int, mode: Mode) -> Script:
     while True:
         author = Author(random.Random(f"{seed} {mode} {attempt}"), seed, slot, mode)
         script = author.script()
-        if lawful(script.all, shared=mode != "session"):
+        if lawful(script.all, mode):
             return script
         attempt += 1
 
@@ -39,7 +33,7 @@ class Author:
         self.seed = seed
         self.slot = slot
         self.mode = mode
-        self.rules = Rules(shared=mode != "session")
+        self.rules = Rules(mode)
         self.steps: list[Step] = []
         self.known: dict[str, Text] = {}
         self.prepared = 0
@@ -66,7 +60,7 @@ class Author:
         tidy = f"delete from t{self.slot}; reset all"
         if self._ddl:
             tidy = f"drop table if exists x{self.slot}; {tidy}"
-        messages = [m.copy_fail("the end"), m.sync(), m.query("rollback")]
+        messages = [m.copy_fail("the end"), m.parse("", "select 1"), m.sync(), m.query("rollback")]
         messages += [m.close(b"S", name) for name in names]
         messages += [m.sync(), m.query(tidy)]
         return [Step(message) for message in messages]
@@ -75,13 +69,15 @@ class Author:
         """A request in the middle of COPY data, which ends the connection."""
         copy = on(self.chance.choice(texts.COPIES[:3]).sql, self.slot)
         data = self.chance.choice(((), (m.copy_data(b"1"),)))
-        messages = (m.sync(), m.query("rollback"), m.query(copy), *data)
+        messages = (m.parse("", "select 1"), m.sync(), m.query("rollback"), m.query(copy), *data)
         return [*map(Step, messages), Step(m.query("select 'in the middle of COPY data'"))]
 
     # --- one message -----------------------------------------------------------------------------
 
     def say(self, data: bytes, *, fails: bool = False, wait: bool = False) -> bool:
         """One message, with a wait behind it and cuts as chance has it; False where the rules forbid it."""
+        if self.mode == "statement" and data[:1] in b"QF" and not (self.rules.clean or self.rules.copying):
+            self.say(m.sync())
         step = Step(data, self._wait(wait), self._places(len(data)), fails)
         if not self.rules.allows(step):
             return False
@@ -142,6 +138,8 @@ class Author:
 
     def end(self) -> None:
         """The end of a group."""
+        if self.rules.interrupted:
+            self.say(m.parse("", "select 1"))
         self.say(m.sync(), wait=self.chance.random() < 0.3)
 
     # --- parts -----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ UNASKED = "something was said, or the connection ended, after the script before,
 STAYS = "the connection stays, where PostgreSQL hangs up"
 LEAVES = "the connection ends, where PostgreSQL stays"
 
-GONE = "an object is gone: the error comes without the ParameterDescription before it"
+GONE = "an object is gone: the error comes before a ParameterDescription, or before another error"
 FAILED = "in a failed transaction: a statement that this server has not prepared"
 ALLOWED = (GONE, FAILED)
 """Where a statement has to be prepared on a server that lacks it, and that is not possible any more."""
@@ -126,25 +126,20 @@ class Follower:
 
     def _is_allowed(self, number: int, got: Message) -> bool:
         """Whether ALLOWED covers what came in place of this reply."""
-        expected = self.expected.replies
-        code = sqlstate(got)
-        if (
-            code == _UNDEFINED_TABLE
-            and expected[number].tag == b"t"
-            and got in expected[number + 1 : number + 2]
-        ):
-            self.allowed.append(GONE)
-            self._spared += 1
-            return True
-        account = self.expected.account
+        account, expected = self.expected.account, self.expected.replies[number]
+        following = self.expected.replies[number + 1 : number + 2]
         request = account.owners[number]
-        if (
-            code == _IN_FAILED_TRANSACTION
-            and account.statuses[request] == "E"
-            and self._script.all[request].names_statement
-            and (expected[number].tag == b"t" or sqlstate(expected[number]) == _PROTOCOL_VIOLATION)
-        ):
-            self.allowed.append(FAILED)
-            self.abandoned = True
+        code = sqlstate(got)
+        if not self._script.all[request].names_statement:
+            return False
+        if code == _UNDEFINED_TABLE and expected.tag in b"Et":
+            self.allowed.append(GONE)
+            self._spared += got in following
+            # A statement without rows can still be described.
+            self.abandoned = expected.tag == b"t" and got not in following
             return True
+        if code == _IN_FAILED_TRANSACTION and account.statuses[request] == "E":
+            self.abandoned = expected.tag == b"t" or sqlstate(expected) == _PROTOCOL_VIOLATION
+            self.allowed += [FAILED] * self.abandoned
+            return self.abandoned
         return False

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.conformance.differential.author import Mode
 from tests.conformance.differential.compare import Expectation
+from tests.conformance.differential.rules import Mode
 from tests.conformance.differential.script import Script
 
 ERRORS, COPIES, FLUSHES = "an error", "COPY", "a Flush without a Sync"

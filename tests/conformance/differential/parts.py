@@ -258,9 +258,7 @@ def sql_prepare(author: "Author") -> None:
 
 def long(author: "Author") -> None:
     """A text or a value of more than fits into one read of anybody."""
-    from tests.conformance.differential.author import LONG_TEXT
-
-    filling = "x" * author.chance.choice((LONG_TEXT, 9000, 5000))
+    filling = "x" * author.chance.choice((texts.LONG, 9000, 5000))
     text = Text(f"select length('{filling}')")
     name = author.name()
     if chance_of(author, 0.5):

@@ -1,13 +1,21 @@
 """Which scripts may be compared: what no script says, and why.
 
-Laws: an author asks before every message, and shrinking keeps to the same rules, so that no script is ever
-reduced to a difference that everybody knows.
+An author asks before every message, and shrinking keeps to the same rules, so that no script is ever reduced
+to a difference that everybody knows. Two of them are faults of PostgreSQL 18.4:
 
-- The unnamed portal is used only behind its own Bind, before the next Sync or Query. PostgreSQL 18.4 itself
-  crashes otherwise: a simple query that fails in a transaction block leaves an unnamed portal whose text has
-  been freed, and an Execute of it reads that text.
+- The unnamed portal is used only behind its own Bind, before the next Sync or Query. A simple query that
+  fails in a transaction block leaves an unnamed portal whose text has been freed; an Execute of it reads that
+  text, and the backend may crash, with all others.
+- Where servers are shared, no Sync stands directly behind a Query or FunctionCall that is behind an Execute
+  of the same group. The backend then says that no transaction is open, keeps one, and gives the next command,
+  whoever sends it, XX000 "unexpected state STARTED".
+
+The others:
+
 - Where a COPY FROM STDIN may have begun, its data and its end follow: another request breaks the connection,
   so it may only be the last of all.
+- In statement mode a Query or FunctionCall stands behind a Sync: in the middle of a group it is one command
+  of a transaction of several, which that mode refuses.
 - SQL-level PREPARE is session state: used and deallocated in one transaction.
 - No Sync stands among the data of a COPY that fails. Whether it is answered depends on where PostgreSQL was
   when it failed, and only PostgreSQL knows; the pooler gives up such a server.
@@ -15,11 +23,14 @@ reduced to a difference that everybody knows.
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from tests.conformance.differential.script import Step
 
+Mode = Literal["session", "transaction", "statement"]
+
 _ENDS_TRANSACTION = re.compile(r"\b(commit|rollback(?! to)|abort|end)\b", re.IGNORECASE)
-_BEGINS = re.compile(r"begin( isolation level [a-z ]+)?", re.IGNORECASE)
+_BEGINS = re.compile(r"begin( read only)?", re.IGNORECASE)
 _COPIES_IN = re.compile(r"\bfrom stdin\b", re.IGNORECASE)
 SQL_PREPARED = re.compile(r"\bq\d{7}_\d+\b")
 SQL_PREPARED_BYTES = re.compile(rb"\bq\d{7}_")
@@ -27,18 +38,31 @@ SQL_PREPARED_BYTES = re.compile(rb"\bq\d{7}_")
 
 
 class Rules:
-    """Goes along a script. `shared`: transactions of several sessions take turns on a server."""
+    """Goes along a script. In all modes but `session`, several sessions take turns on a server."""
 
-    def __init__(self, *, shared: bool) -> None:
-        self._shared = shared
+    def __init__(self, mode: Mode) -> None:
+        self._shared = mode != "session"
+        self._alone = mode == "statement"
         self._ending: set[str] = set()
         self._prepared: set[str] = set()
         self._bound = False
-        self._block = not shared
+        self._block = not self._shared
         self._clean = True
+        self._executed = False
+        self._interrupted = False
         self._copies: set[str] = set()
         self._copy_portals: set[str] = set()
         self._copying = False
+
+    @property
+    def clean(self) -> bool:
+        """Whether no group of the extended protocol is open."""
+        return self._clean
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a Sync may not come next."""
+        return self._interrupted
 
     @property
     def copying(self) -> bool:
@@ -62,6 +86,10 @@ class Rules:
             return tag in "dcfHS"
         if (tag == "D" and step.body == b"P\0") or (tag == "E" and step.body[0] == 0):
             return self._bound
+        if tag == "S" and self._interrupted:
+            return False
+        if self._alone and tag in "QF" and not self._clean:
+            return False
         if tag == "Q":
             made = set(re.findall(r"prepare (q\d{7}_\d+)", step.strings(1)[0], re.IGNORECASE))
             used = set(SQL_PREPARED.findall(step.strings(1)[0])) - made
@@ -83,6 +111,9 @@ class Rules:
                 self._copying = False
         if step.tag not in "QFH":
             self._clean = step.tag == "S"
+        if step.tag in "PBDE":
+            self._interrupted = False
+        self._executed = step.tag == "E" or (self._executed and step.tag != "S")
 
     def _bind(self, portal: str, statement: str) -> None:
         self._bound = self._bound or not portal
@@ -110,6 +141,7 @@ class Rules:
     def _boundary(self, step: Step) -> None:
         """What ends the transaction unless a block is open, and the unnamed portal in any case."""
         self._bound = False
+        self._interrupted = step.tag != "S" and self._executed and self._shared
         if step.tag == "Q":
             sql = step.strings(1)[0]
             if self._clean:
@@ -123,9 +155,9 @@ class Rules:
                 self._prepared |= set(SQL_PREPARED.findall(sql))
 
 
-def lawful(steps: Sequence[Step], *, shared: bool) -> bool:
+def lawful(steps: Sequence[Step], mode: Mode) -> bool:
     """Whether a whole script keeps to the rules."""
-    rules = Rules(shared=shared)
+    rules = Rules(mode)
     for number, step in enumerate(steps, 1):
         breach = number == len(steps) and rules.copying and step.tag == "Q"
         if not breach and not rules.allows(step):

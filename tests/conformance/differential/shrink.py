@@ -18,9 +18,9 @@ from tests.conformance.differential.script import Script, Step, Wait
 from tests.conformance.differential.stage import SLOTS, Stage
 
 PLAYS = 3
-IMPATIENCE = 2.0
+IMPATIENCE = 1.0
 """Seconds after which a reply is taken for missing, where one was missed before."""
-SECONDS = 60.0
+SECONDS = 120.0
 _RIVAL_SEEDS = 1_000_000
 """Where the seeds of the rivals begin."""
 
@@ -38,7 +38,7 @@ async def shrunk(stage: Stage, difference: Difference, seconds: float = SECONDS)
             for candidate in candidates(smallest.script):
                 if time.monotonic() > deadline:
                     return smallest
-                if not lawful(candidate.all, shared=stage.mode != "session"):
+                if not lawful(candidate.all, stage.mode):
                     continue
                 found = await replay.differs(candidate, PLAYS)
                 if found is not None and found.kind == difference.kind:

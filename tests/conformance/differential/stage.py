@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.conformance.differential.author import Mode
+from tests.conformance.differential.rules import Mode
 from tests.conformance.differential.wire import Wire
 from tests.support.choose_postgres import Chooser
 from tests.support.pooler import Pooler

@@ -4,10 +4,12 @@ Laws: nothing here depends on time, on a process or on an object id. A script ow
 its slot, and `x` is there only while the script wants it; all other texts are everybody's, so that clients
 share them under names of their own.
 
-Left out, because it is unlike PostgreSQL for a reason that the README gives:
+Left out, because it is unlike PostgreSQL for a reason that the README gives, or is not the same twice:
 - EXECUTE of a protocol-level statement, or a protocol-level name for an SQL-level PREPARE;
+- isolation levels: preparing a statement on another server takes a snapshot, behind which none may be set;
 - session state: untracked settings, temporary tables, WITH HOLD, LISTEN, session-level locks;
 - DDL that changes what a prepared statement returns, which is healed where PostgreSQL gives an error;
+- rows in no order, which is another one where the server reuses space;
 - DDL that no command tag tells, such as in DO.
 
 And left out, because PostgreSQL's own reply depends on how often a plan was used before: an expression over
@@ -107,11 +109,11 @@ COPIES = (
     Text("copy (select n from generate_series(1, 20) n) to stdout"),
     Text("copy (select 1 / (3 - n) from generate_series(1, 9) n) to stdout"),
     Text("copy (select repeat('x', 500) from generate_series(1, 40)) to stdout"),
-    Text("copy {t} to stdout"),
+    Text("copy (select n, v from {t} order by n, v) to stdout"),
 )
 TRANSACTIONS = (
     Text("begin"),
-    Text("begin isolation level repeatable read"),
+    Text("begin read only"),
     Text("commit"),
     Text("rollback"),
     Text("commit and chain"),
@@ -129,7 +131,7 @@ CURSORS = (
     "close all",
 )
 ON_X = (
-    Text("select n, v from {x} order by n"),
+    Text("select n, v from {x} order by n, v"),
     Text("insert into {x}(n, v) values ($1, $2)", _PAIRS, (("x", "y"),)),
     Text("select count(*) from {x}"),
     Text("delete from {x} where n = $1", _INTS),
@@ -164,6 +166,9 @@ BLOCKS = (
 NAMES = ("a", "a", "a", "b", "b", "s1", "S1", 'q"1', "ä b", "n" * 63)
 """Names of statements and of portals alike: one kind must not be taken for the other."""
 PORTALS = ("a", "b", "c")
+LONG = 70_000
+"""Longer than what clients share of a statement's text."""
+
 NOBODY = "nobody's"
 """A name that is never given."""
 
