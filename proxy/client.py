@@ -92,8 +92,7 @@ class Client:
         self.version: int = tags.PROTOCOL_3_0
         self.cancel_pid = 0
         self.finished = False
-        self.is_cancel = False
-        self.is_special = False
+        self.is_cancel = self.is_special = False
         self.peer: tuple[str, int] = ("unix", 0)
         self.prefix = prefix("C", self.id, None, None, "")
         self._admitted = False
@@ -150,9 +149,9 @@ class Client:
             return
         self.finished = True
         if error is not None:
+            self.lobby.count_error(self, error)
             if self.session is None or not self.session.is_past_telling():
                 self.connection.write(error_response(error))
-            self.lobby.count_error(self, error)
         self._leave(reason, str(error) if error is not None else None)
         self._close()
 
@@ -182,17 +181,17 @@ class Client:
             self.lobby.manager.dismiss(self.database, self.user)
 
     def notify_waiting(self) -> None:
-        """Say that it waits for a server (query_wait_notify)."""
+        """It waits for a server (query_wait_notify)."""
         self.connection.write(NoticeResponse.make("NOTICE", "00000", WAITING_NOTICE).encode())
 
     def cancel_requested(self) -> "asyncio.Future[None] | None":
         """A cancel request with its key came; ready when it has been dealt with."""
         if self.console is not None:
             self.console.cancel()
-        if self.session is None:
-            return None
-        self.session.cancel(self.lobby.clock())
-        return self.session.server.cancel_done() if self.session.server is not None else None
+        session = self.session
+        if session is not None:
+            session.cancel(self.lobby.clock())
+        return session.server.cancel_done() if session is not None and session.server is not None else None
 
     # Logging in.
 

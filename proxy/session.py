@@ -227,14 +227,13 @@ class Session:
         outstanding = server.outstanding
         queue = outstanding.queue
         prepared = self.prepared
-        fresh = False
+        fresh = not queue and server.status == tags.STATUS_IDLE
         if not queue:
             self.query_started = now
-            if server.status == tags.STATUS_IDLE:
-                self.xact_started = now
-                fresh = True
-                if prepared is not None and server.statements.crowded:
-                    self._make_room(server, prepared)
+        if fresh:
+            self.xact_started = now
+            if prepared is not None and server.statements.crowded:
+                self._make_room(server, prepared)
         plain = not (outstanding.skipping or outstanding.copying or outstanding.early or self._dropping)
         left = False
         edits: list[Edit] = []
@@ -256,8 +255,7 @@ class Session:
                 if plain:
                     queue.append(tag)
                 else:
-                    if start > data_from:
-                        outstanding.data_sent = True
+                    outstanding.data_sent = outstanding.data_sent or start > data_from
                     outstanding.push(tag)
                 if prepared is not None and tag in ENDS_GROUP:
                     prepared.group += 1
@@ -270,8 +268,7 @@ class Session:
                 if not outstanding.can_flush():
                     edits.append((start, stop, b""))
             elif not outstanding.may_copy():
-                # COPY data for a COPY that has ended: PostgreSQL would ignore it, if it were still ours to
-                # ask.
+                # COPY data for a COPY that has ended: PostgreSQL would ignore it, were it still ours to ask.
                 edits.append((start, stop, b""))
                 self._dropping = stop > end
             elif tag != tags.COPY_DATA:
@@ -282,10 +279,7 @@ class Session:
         if data_from < end:
             outstanding.data_sent = True
         if edits:
-            parts = edited(buffer, end, edits)
-            if parts:
-                server.status = tags.STATUS_BUSY
-                server.connection.writelines(parts)
+            self._write_edited(server, buffer, end, edits)
         elif end:
             server.status = tags.STATUS_BUSY
             server.connection.write(buffer if end == len(buffer) else buffer[:end])
@@ -297,6 +291,13 @@ class Session:
             self.client.finish(None, ClientClosed.CLIENT_LEFT)
         elif len(queue) > MAX_OUTSTANDING:
             self._stop(_MANY_OWED)
+
+    @staticmethod
+    def _write_edited(server: "Server", buffer: bytes, end: int, edits: list[Edit]) -> None:
+        parts = edited(buffer, end, edits)
+        if parts:
+            server.status = tags.STATUS_BUSY
+            server.connection.writelines(parts)
 
     def _stall(self, piece: Piece) -> None:
         """What is left of a chunk has to wait for what was sent before."""
@@ -413,11 +414,9 @@ class Session:
         framer = server.framer
         messages = framer.feed(data)
         outstanding = server.outstanding
-        buffer = framer.buffer
-        end = framer.end
-        edits: list[Edit] = []
         queue = outstanding.queue
-        pos = framer.lead
+        buffer, end, pos = framer.buffer, framer.end, framer.lead
+        edits: list[Edit] = []
         for tag, start, stop in messages:
             if start != pos and (not queue or queue[0] not in _OF_EXECUTION):
                 outstanding.rows()
@@ -430,7 +429,7 @@ class Session:
                 if queue:
                     outstanding.drop_copy_ends()
                 prepared = self.prepared
-                if prepared is not None and (prepared.repeating is not None or prepared.unsure):
+                if prepared is not None and prepared.touched:
                     if prepared.repeating is not None:
                         self._repeat(server, prepared, buffer, start, stop, edits, now)
                         return
@@ -476,20 +475,17 @@ class Session:
         if pos < end and (not queue or queue[0] not in _OF_EXECUTION):
             outstanding.rows()
         self._to_client(buffer, end, edits)
-        if self._fatal or framer.fault is not None:
-            self._ends(server)
-        if self._stalled or self._stops:
-            self._catch_up(server, now)
+        if self._fatal or framer.fault is not None or self._stalled or self._stops:
+            self._after_replies(server, now)
 
-    def _ends(self, server: "Server") -> None:
-        """The client has been given what came before a fault, or its server's last word."""
+    def _after_replies(self, server: "Server", now: int) -> None:
+        """The client has been given all of a chunk that it gets: what came before a fault, its server's last
+        word, or what others wait for.
+        """
         server.errored = server.errored or self._fatal
         if server.framer.fault is not None:
             server.framer.lead = 0
             raise server.framer.fault
-
-    def _catch_up(self, server: "Server", now: int) -> None:
-        """The server owes less than before: go on with what waited for that."""
         if self._stalled and (self.prepared is None or self.prepared.repeating is None):
             self._stalled = False
             self._flush_held(now)

@@ -181,6 +181,8 @@ class StatementBook:
 
     def ready(self, server: "Server") -> None:
         """A group of messages is over: the settings its statements were parsed under are known now."""
+        if not self.unsure:
+            return
         unsure, self.unsure = self.unsure, []
         for note in unsure:
             preparation = note.preparation
