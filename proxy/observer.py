@@ -341,6 +341,7 @@ class Observer:
             cancel_requests=self._lobby.cancel_requests,
             unclean={proof.value: count for proof, count in self._manager.unclean().items()},
             violations={kind.name.lower(): self._dialler.violations[kind] for kind in Violation},
+            leaks=dict(self._dialler.leaks.counts),
         )
 
     def build(self) -> BuildInfo:

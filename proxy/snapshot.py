@@ -327,20 +327,21 @@ class StateSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ReasonCounts:
-    """Counters since the start, by reason: why connections ended, and what failed. Logins that were refused
-    are counted by method, reloads by result (ok, failed), faults in the protocol of servers by kind.
+    """Counters since the start, by reason: why connections ended, and what failed. Refused logins by method,
+    reloads by result (ok, failed), servers that could not go back to their pool by the missing proof, faults
+    in the protocol of servers by kind, what was left behind on them by kind and application, errors of our
+    own by database and class of SQLSTATE (its first two characters).
     """
 
     client_disconnects: Mapping[str, int] = field(default_factory=dict)
     server_disconnects: Mapping[str, int] = field(default_factory=dict)
     errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """Errors we made ourselves, by database and class of SQLSTATE (its first two characters)."""
     login_failures: Mapping[str, int] = field(default_factory=dict)
     reloads: Mapping[str, int] = field(default_factory=dict)
     cancel_requests: int = 0
     unclean: Mapping[str, int] = field(default_factory=dict)
-    """Servers that could not go back to their pool, by the proof that was missing."""
     violations: Mapping[str, int] = field(default_factory=dict)
+    leaks: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,7 +392,6 @@ class Snapshots(Protocol):
     def dns_hosts(self) -> Sequence[DnsHostSnapshot]: ...
 
     def state(self) -> StateSnapshot: ...
-
     def reasons(self) -> ReasonCounts: ...
 
     def build(self) -> BuildInfo: ...

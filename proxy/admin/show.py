@@ -234,6 +234,10 @@ def _state(snapshots: Snapshots) -> Iterable[Row]:
         yield (name, "yes" if getattr(state, name) else "no")
 
 
+def _leaks(snapshots: Snapshots) -> Iterable[Row]:
+    return ((*key, count) for key, count in sorted(snapshots.reasons().leaks.items()))
+
+
 def _version(snapshots: Snapshots) -> Iterable[Row]:
     yield (version_text(compiled=snapshots.build().compiled),)
 
@@ -247,6 +251,7 @@ _FDS: Final = (
     *_columns(TEXT, "client_encoding std_strings datestyle timezone password"),
     *_columns(BYTEA, "scram_client_key scram_server_key"),
 )
+_LEAKS: Final = (*_columns(TEXT, "kind application"), *_columns(INT8, "count"))
 _COUNTED: Final = (*_columns(TEXT, "kind"), *_columns(INT8, "count"))
 _KEY_VALUE: Final = _columns(TEXT, "key value")
 
@@ -261,6 +266,7 @@ VIEWS: Final[Mapping[str, View]] = {
     ),
     "dns_zones": _empty((*_columns(TEXT, "zonename"), *_columns(INT8, "serial"), *_columns(INT4, "count"))),
     "fds": _empty(_FDS, admin_only=True),
+    "leaks": View(_LEAKS, _leaks),
     "lists": View((*_columns(TEXT, "list"), *_columns(INT4, "items")), _lists),
     "mem": _empty((*_columns(TEXT, "name"), *_columns(INT4, "size used free memtotal"))),
     "peer_pools": _plain(_PEER_POOLS, lambda snapshots: snapshots.peer_pools()),

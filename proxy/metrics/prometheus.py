@@ -189,14 +189,10 @@ class PoolerCollector(Collector):
         yield _counter("server_protocol_violations", broken, "kind", reasons.violations)
         yield _counter("auth_failures", "Logins refused, by method", "method", reasons.login_failures)
         yield _counter("config_reloads", "Reloads, by result", "result", reasons.reloads)
-        errors = CounterMetricFamily(
-            "howdah_errors",
-            "Errors the pooler itself sent, by class of SQLSTATE",
-            labels=("database", "class"),
-        )
-        for labels, count in reasons.errors.items():
-            errors.add_metric(_labels(labels), count)
-        yield errors
+        by_class = "Errors the pooler itself sent, by class of SQLSTATE"
+        yield _counted("errors", by_class, ("database", "class"), reasons.errors.items())
+        leaked = "Session state left behind on servers, where audit_release is on"
+        yield _counted("leaked_state", leaked, ("kind", "application"), reasons.leaks.items())
         requests = "Cancel requests received"
         yield CounterMetricFamily("howdah_cancel_requests", requests, reasons.cancel_requests)
         yield GaugeMetricFamily("howdah_draining", "1 while the pooler shuts down", int(state.draining))
@@ -239,7 +235,13 @@ def _filled(
 
 
 def _counter(name: str, meaning: str, label: str, counts: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(f"howdah_{name}", meaning, labels=(label,))
-    for key, count in counts.items():
-        family.add_metric(_labels([key]), count)
+    return _counted(name, meaning, (label,), (((key,), count) for key, count in counts.items()))
+
+
+def _counted(
+    name: str, meaning: str, labels: tuple[str, ...], counts: Iterable[tuple[Iterable[str], int]]
+) -> Metric:
+    family = CounterMetricFamily(f"howdah_{name}", meaning, labels=labels)
+    for key, count in counts:
+        family.add_metric(_labels(key), count)
     return family

@@ -136,6 +136,7 @@ class FakeSnapshots:
             9,
             {"replies owed": 4},
             {"idle": 3_000_000_000, "malformed": 0},
+            {("search_path", "psql"): 3_000_000_000, ("cursor", "a\nb"): 2},
         )
     )
     lag: float | None = 0.002

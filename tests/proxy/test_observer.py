@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from proxy.audit import Leak
 from proxy.pool import states
 from proxy.pool.pool import Pool
 from proxy.quarantine import Violation
@@ -289,6 +290,9 @@ async def test_state_and_reasons_are_those_of_the_worker(rig: Rig) -> None:
     reasons = observer.reasons()
     assert reasons.cancel_requests == 2
     assert reasons.reloads["ok"] == 1
+    assert not reasons.leaks
+    rig.worker.dialler.leaks.add([Leak.CURSOR], b"psql")
+    assert observer.reasons().leaks == {("cursor", "psql"): 1}
     assert reasons.violations == {kind.name.lower(): 0 for kind in Violation}
     peer = await rig.client()
     peer.send(m.terminate())

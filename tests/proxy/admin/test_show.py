@@ -57,6 +57,7 @@ COLUMNS = {
     "version": "version s",
     # Ours.
     "violations": "kind s, count q",
+    "leaks": "kind s, application s, count q",
     "prepared_statements": "database s, text s, clients i, uses q, servers i, bytes q, generation i",
 }
 
@@ -195,6 +196,10 @@ def test_lists_have_pgbouncers_rows_in_its_order_and_then_ours() -> None:
 
 def test_faults_of_servers_are_shown_by_kind() -> None:
     assert rows("violations") == [("idle", 3_000_000_000), ("malformed", 0)]
+
+
+def test_what_was_left_behind_is_shown_by_kind_and_application() -> None:
+    assert rows("leaks") == [("cursor", "a\nb", 2), ("search_path", "psql", 3_000_000_000)]
 
 
 def test_settings_are_shown_with_default_and_changeability() -> None:

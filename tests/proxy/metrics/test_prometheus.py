@@ -78,6 +78,7 @@ EXPECTED: dict[str, set[str]] = {
     "howdah_auth_failures_total": {"method"},
     "howdah_unclean_servers_total": {"proof"},
     "howdah_server_protocol_violations_total": {"kind"},
+    "howdah_leaked_state_total": {"kind", "application"},
     "howdah_config_reloads_total": {"result"},
     "howdah_errors_total": {"database", "class"},
     "howdah_cancel_requests_total": set(),
@@ -265,6 +266,7 @@ def test_reasons_are_counted_under_our_own_names() -> None:
     assert value("howdah_cancel_requests_total") == 9
     assert value("howdah_unclean_servers_total", proof="replies owed") == 4
     assert value("howdah_server_protocol_violations_total", kind="idle") == 3_000_000_000
+    assert value("howdah_leaked_state_total", kind="cursor", application="a\nb") == 2
     assert value("howdah_client_logins_total", database="app") == 12_000_000
 
 
