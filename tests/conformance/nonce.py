@@ -148,6 +148,8 @@ def ask(pooler: Pooler, server: Server, plan: Plan, least: int = 0) -> Outcome:
     """The whole run on a pooler that has been started, and what is left behind."""
     server.sql(INBOX)
     templates = Templates(server)
+    # The first login of all waits for a server, and the hasty would not wait with it.
+    pooler.raw(CROWDED, CALM).close()
     crowd, mark, began = Crowd(plan, templates), pooler.log_mark(), time.monotonic()
     with disturbed(pooler, server, plan.seed, on=plan.disturbed):
         uvloop.run(crowd.live())
