@@ -492,7 +492,7 @@ class Server:
 
     def failed(self, error: Exception) -> None:
         """What it sent cannot be right, or we failed over it: it is not used again."""
-        if self.opening is not None or self.closing:
+        if self.closing:
             return
         outstanding = self.outstanding
         blurred = outstanding.blurred and not outstanding.settled
@@ -500,7 +500,7 @@ class Server:
             # We are at a loss, and the server is not to blame.
             logger.warning("%sbroken server stream: %s", self.prefix, error)
             told = error if isinstance(error, ProtocolError) else ServerLost("internal error")
-            self.close(ServerClosed.PROTOCOL, told)
+            self._drop(told)
             return
         client: Framer | None = None
         if self._errand is not None:
@@ -520,7 +520,14 @@ class Server:
         logger.warning(
             "%sbroken server stream: %s (%s); last messages: %s", self.prefix, error, kind.value, messages
         )
-        self.close(ServerClosed.PROTOCOL, ProtocolError(error.message))
+        self._drop(ProtocolError(error.message))
+
+    def _drop(self, told: PoolerError | ProtocolError) -> None:
+        """Have nothing to do with the server any more. Who opens it sees that its connection is gone."""
+        if self.opening is not None:
+            self.connection.abort()
+        else:
+            self.close(ServerClosed.PROTOCOL, told)
 
     def lost(self) -> None:
         """The connection is closed: the slot is free."""

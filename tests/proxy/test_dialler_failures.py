@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from proxy.quarantine import Violation
 from proxy.reasons import ServerClosed
 from tests.proxy.dialling import dial, gone, pool_of, refusing
 from tests.support import messages as m
@@ -37,6 +38,22 @@ async def test_where_there_is_no_room_clients_stay_and_the_host_is_not_blamed(co
         rig.fake.script = default_script
         rig.worker.janitor.sweep(pool.refused_until)
         await peer.welcome()
+
+
+@pytest.mark.parametrize("reply", [m.command_complete("BEGIN") + m.ready_for_query(b"T"), b"?"])
+async def test_a_wrong_reply_to_the_connect_query_is_counted_and_the_server_tried_again(reply: bytes) -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.welcome()
+        conversation.expect(b"Q", b"set role x")
+        conversation.send(reply if conversation.number == 1 else m.command_complete("SET"))
+        conversation.send(m.ready_for_query() if conversation.number > 1 else b"")
+        conversation.serve()
+
+    async with Rig(script, database={"connect_query": "set role x"}) as rig:
+        peer = await rig.client()
+        assert m.rows(await peer.ask("1")) == [["1"]]
+        assert rig.worker.dialler.violations == {Violation.OWN_QUERY: 1}
+        assert rig.fake.logins() == 2
 
 
 @pytest.mark.parametrize("code", ["28P01", "28000", "3D000", "42704"])
