@@ -195,9 +195,6 @@ class Keys(Section):
         False, "in an ini: replace `${NAME}` and read `file:` passwords, as TOML always does"
     )
     log_format: LogFormat = live(LogFormat.TEXT, "PgBouncer's log lines, or one JSON object per line")
-    max_shared_statement: Count = live(
-        65536, "longest prepared statement in bytes that clients share (no effect yet)"
-    )
     metrics_addr: Text = fixed("127.0.0.1", "address of /metrics, /livez and /readyz; empty for none")
     metrics_port: Port = fixed(9127, "port of /metrics, /livez and /readyz")
     max_client_prepared_statements: Count = live(

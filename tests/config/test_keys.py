@@ -119,7 +119,6 @@ client_write_timeout | 0 | yes
 event_loop | uvloop | no
 expand_env | 0 | yes
 log_format | text | yes
-max_shared_statement | 65536 | yes
 metrics_addr | 127.0.0.1 | no
 metrics_port | 9127 | no
 server_close_timeout | 10 | yes
