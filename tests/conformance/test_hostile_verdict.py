@@ -44,6 +44,7 @@ def verdict(heard: bytes, said: bytes, *, complete: bool = False, closed: bool =
         (T + THEIRS, T + THEIRS, False, "error", "57P01"),
         (T + D[:-3], T + D[:-3], False, "cut", ""),
         (THEIRS + Z + OURS, THEIRS + Z, False, "error", "08P01"),
+        (THEIRS + D, THEIRS + D, False, "error", "57P01"),
     ],
     ids=[
         "served",
@@ -55,6 +56,7 @@ def verdict(heard: bytes, said: bytes, *, complete: bool = False, closed: bool =
         "their end",
         "broken off",
         "an end that was none",
+        "more behind their end",
     ],
 )
 def test_what_a_victim_may_hear(heard: bytes, said: bytes, complete: bool, outcome: str, code: str) -> None:

@@ -79,7 +79,8 @@ def _fault_of_error(before: bytes, fields: Fields, closed: bool) -> str:
         return f"an error inside of another message, behind {before!r}"
     if fields.get("S") != "FATAL" or not fields.get("C") or not fields.get("M"):
         return f"an error that does not say what ends: {fields}"
-    if _is_fatal(before):
+    # A server that is ready again behind a fatal error did not mean it, and may be lost later.
+    if _is_fatal(_behind_ready(before)):
         return f"two errors for one fault, behind {before!r}: {fields}"
     return "" if closed else "an error, and then the connection stays open"
 
@@ -99,10 +100,15 @@ def _without_our_error(heard: bytes, closed: bool, complete: bool) -> Verdict:
 
 
 def _is_fatal(stream: bytes) -> bool:
-    """Whether the stream ends with a fatal error; a server that is ready again behind one did not mean it."""
+    """Whether a fatal error is in it."""
+    return any(each[:1] == b"E" and told(each[5:]).get("S") == "FATAL" for each in cut(stream))
+
+
+def _behind_ready(stream: bytes) -> bytes:
+    """What comes behind the last ReadyForQuery."""
     messages = cut(stream)
-    since = max((n for n, each in enumerate(messages) if each[:1] == b"Z"), default=-1)
-    return any(each[:1] == b"E" and told(each[5:]).get("S") == "FATAL" for each in messages[since + 1 :])
+    last = max((n for n, each in enumerate(messages) if each[:1] == b"Z"), default=-1)
+    return b"".join(messages[last + 1 :])
 
 
 def last_error(heard: bytes) -> bytes | None:
