@@ -70,10 +70,10 @@ class Outstanding:
 
     `skipping`: an extended message failed and its Sync has not been pushed, so PostgreSQL discards what it is
     sent. `copying`: the server takes COPY data. `settled`: False once it can no longer be told how many
-    ReadyForQuery are to come, or what they mean; such a server must not be used again. `blurred`: a Sync was sent behind
-    COPY data; should that COPY fail, nobody can tell which replies are whose. Whoever sends COPY data sets
-    `data_sent` while `copying` holds, and `early` to DATA_EARLY while it does not yet. `notes` are those of
-    the NOTED entries of `queue`, in their order; what they are is the business of whoever made them.
+    ReadyForQuery are to come, or what they mean; such a server must not be used again. `blurred`: a Sync was
+    sent behind COPY data; should that COPY fail, nobody can tell which replies are whose. Whoever sends COPY
+    data sets `data_sent` while `copying` holds, and `early` to DATA_EARLY while it does not yet. `notes` are
+    those of the NOTED entries of `queue`, in their order; what they are is the business of whoever made them.
     """
 
     __slots__ = (
@@ -189,6 +189,8 @@ class Outstanding:
     def rows(self) -> None:
         """Account for rows or COPY data. Raises UnexpectedMessage where nothing is being executed."""
         queue = self.queue
+        if not self.copying:
+            self.drop_copy_ends()
         if not queue or queue[0] & _TAG not in _OF_ROWS:
             raise UnexpectedMessage(f"server sent rows while {self!r} was owed")
 

@@ -50,6 +50,13 @@ def describe(name: bytes) -> bytes:
     return _head(tags.DESCRIBE, 6 + len(name)) + b"S" + name + b"\0"
 
 
+def run(name: bytes) -> bytes:
+    """Bind of a statement without parameters to a portal of the same name, and its Execute."""
+    bind = name + b"\0" + name + b"\0\0\0\0\0\0\0"
+    execute = name + b"\0\0\0\0\0"
+    return _head(tags.BIND, 4 + len(bind)) + bind + _head(tags.EXECUTE, 4 + len(execute)) + execute
+
+
 def query(text: bytes) -> bytes:
     """A simple Query."""
     return _head(tags.QUERY, 5 + len(text)) + text + b"\0"

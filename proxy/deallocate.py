@@ -7,11 +7,12 @@ import re
 from typing import Final
 
 # Whitespace and comments, as PostgreSQL's scanner skips them; a comment within a comment is not looked for.
-_SPACE: Final = rb"(?:\s|/\*(?:[^*]|\*(?!/))*\*/|--[^\r\n\0]*)"
+# Nothing is tried twice (atomic groups, possessive repeats): the text is a stranger's.
+_SPACE: Final = rb"(?>\s++|/\*(?>[^*]++|\*(?!/))*+\*/|--[^\r\n\0]*+)"
 _STATEMENT: Final = re.compile(
-    b"%b*deallocate(?:%b+prepare)?%b*"
-    rb'("(?:[^"\0]|"")+"|(?<![a-z0-9_$\x80-\xff])[a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)'
-    b"%b*;?%b*\0" % (_SPACE, _SPACE, _SPACE, _SPACE, _SPACE),
+    b"%b*+deallocate(?:%b++prepare(?![a-z0-9_$\x80-\xff]))?%b*+"
+    rb'("(?>[^"\0]++|"")++"|(?<![a-z0-9_$\x80-\xff])[a-z_\x80-\xff][a-z0-9_$\x80-\xff]*+)'
+    b"%b*+;?%b*+\0" % (_SPACE, _SPACE, _SPACE, _SPACE, _SPACE),
     re.IGNORECASE,
 )
 # The first bytes that such a text can have.

@@ -43,7 +43,10 @@ nobody has."""
 CLOSED_UNNAMED: Final = 13
 """A client's Close of its unnamed statement."""
 
-SKIPPED: Final = frozenset((REPEATED, EVICTED, UNNAMED, DESCRIBED))
+SETTING: Final = 14
+"""A SET of ours, for a Parse under the settings under which its client had it parsed first."""
+
+SKIPPED: Final = frozenset((REPEATED, EVICTED, UNNAMED, DESCRIBED, SETTING))
 """Kinds of requests the client knows nothing of."""
 
 

@@ -297,6 +297,7 @@ class Prepared(StatementReplies):
         """DEALLOCATE of a name that only we know, to be executed later or never: the server gets its own name
         for the statement, so that what follows finds it, or not, as PostgreSQL would.
         """
+        self._part_from_others(server, known)
         preparation = self._usable(server, known)
         repeated = b""
         if preparation is None:
@@ -351,6 +352,7 @@ class Prepared(StatementReplies):
         self.touched = True
         note = Note(notes.DEALLOCATED, self.group, known.name)
         note.entry = known
+        self._part_from_others(server, known)
         note.preparation = self._usable(server, known)
         if note.preparation is not None:
             text = b"DEALLOCATE " + note.preparation.name
@@ -364,6 +366,11 @@ class Prepared(StatementReplies):
         outstanding.note(tags.QUERY, note)
         self.group += 1
         return SENT
+
+    def _part_from_others(self, server: "Server", known: Name) -> None:
+        """What is deallocated on the server must not be what another name of the client stands for."""
+        if sum(other.statement is known.statement for other in self.names.values()) > 1:
+            self._move(known, self._private(server, known.statement.text))
 
     def _lose_unnamed(self, server: "Server") -> None:
         self.unnamed.lost(server.outstanding, server.statements)

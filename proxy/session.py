@@ -25,7 +25,7 @@ from protocol.framer import (
 )
 from protocol.outstanding import COMPLETES, DATA_EARLY, MAX_OUTSTANDING, NOTED, NOTHING_EARLY
 from proxy.errors import Canceled, PoolerError, as_fatal, error_response
-from proxy.notes import Note
+from proxy.notes import Name, Note
 from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, edited, from_message, strip
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
 from proxy.prepared import NAMING, REST_DROPPED, WAITS, Prepared
@@ -55,6 +55,7 @@ READY: Final = bytes((tags.READY_FOR_QUERY, 0, 0, 0, 5, tags.STATUS_IDLE))
 # Requests that a ReadyForQuery completes, and replies to a simple Query that complete nothing.
 _BY_READY: Final = frozenset((tags.QUERY, tags.SYNC))
 _OF_ROWS: Final = frozenset((tags.ROW_DESCRIPTION, tags.COMMAND_COMPLETE))
+_BOUND: Final = tags.BIND_COMPLETE
 _NOTED_BIND: Final = tags.BIND | NOTED
 # What makes PostgreSQL send the replies it has.
 _ASKS: Final = frozenset((tags.FLUSH, tags.SYNC, tags.QUERY, tags.FUNCTION_CALL))
@@ -447,8 +448,8 @@ class Session:
                     self._noted(server, outstanding.reply(tag), tag, start, stop, edits)
                 elif queue[0] == COMPLETES[tag]:
                     queue.popleft()
-                elif tag == tags.BIND_COMPLETE and queue[0] == _NOTED_BIND:
-                    # Its note is for an error only.
+                elif tag == _BOUND and queue[0] == _NOTED_BIND and isinstance(outstanding.notes[0], Name):
+                    # Such a note is for an error only.
                     queue.popleft()
                     outstanding.notes.popleft()
                 elif queue[0] != tags.QUERY or tag not in _OF_ROWS:
@@ -560,6 +561,7 @@ class Session:
         if self.framer.look is self._look_copy:
             self.framer.look = self._look
         if not outstanding.queue:
+            self._send_withheld()
             if not (self._fatal or server.errored):
                 raise UnexpectedMessage("server sent an error while nothing was owed")
             return

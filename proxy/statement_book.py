@@ -11,12 +11,13 @@ from protocol import rename, tags
 from proxy import notes
 from proxy.notes import Name, Note
 from proxy.pieces import Piece
+from proxy.pool.parameters import setting
 from proxy.pool.statements import OVERHEAD, Preparation, Statement
 from proxy.unnamed import Unnamed
 
 if TYPE_CHECKING:
     from protocol.outstanding import Outstanding
-    from proxy.pool.parameters import Applied
+    from proxy.pool.parameters import Applied, Values
     from proxy.pool.pool import Pool
     from proxy.server import Server
 
@@ -104,7 +105,8 @@ class StatementBook:
         preparation = server.statements.prepared.get(known.statement)
         if preparation is not None and (preparation.confirmed or preparation.group == self.group):
             return preparation
-        if known.statement.values is self._pool.tracked.parsing(server.values):
+        values = self._pool.tracked.parsing(server.values)
+        if known.statement.values is values or self._settings(server, values, known.statement.values):
             return None
         # Other clients with the settings it was made for must not get a plan made under these.
         text = known.statement.text
@@ -113,11 +115,48 @@ class StatementBook:
         return preparation if preparation is not None and preparation.confirmed else None
 
     def _repeat(self, server: "Server", known: Name, now: int) -> tuple[Preparation, bytes]:
-        """Have the server prepare what the client has prepared elsewhere."""
+        """Have the server prepare what the client has prepared elsewhere, under the settings of then."""
+        statement = known.statement
+        values = self._pool.tracked.parsing(server.values)
+        there: list[bytes] = []
+        back: list[bytes] = []
+        if statement.values is not values:
+            there = self._settings(server, values, statement.values)
+            back = self._settings(server, statement.values, values)
+        before = self._set(server, there)
         note = Note(notes.REPEATED, self.group, known.name)
-        preparation = self._prepare(server, note, known.statement, now)
+        preparation = self._prepare(server, note, statement, now)
         server.outstanding.note(tags.PARSE, note)
-        return preparation, rename.parse(preparation.name, known.statement.text)
+        after = self._set(server, back)
+        return preparation, before + rename.parse(preparation.name, statement.text) + after
+
+    def _settings(self, server: "Server", have: "Values", want: "Values") -> list[bytes]:
+        """Statements that change these settings; none where they would have replies we could not tell from
+        the client's, or where the client itself may be about to change them.
+        """
+        if self._owes(server, CHANGES):
+            return []
+        names = self._pool.tracked.names
+        changed = [
+            setting(name, value)
+            for name, has, value in zip(names, have, want, strict=True)
+            if has != value and value is not None
+        ]
+        return changed if all(text.startswith(b"SET ") for text in changed) else []
+
+    def _set(self, server: "Server", settings: list[bytes]) -> bytes:
+        """Execute them within the client's group of messages. Both ways being in one transaction, PostgreSQL
+        reports none of it.
+        """
+        outstanding = server.outstanding
+        parts = []
+        for text in settings:
+            name = self._pool.statements.next_name()
+            server.statements.put_back(name)
+            for tag in (tags.PARSE, tags.BIND, tags.EXECUTE):
+                outstanding.note(tag, Note(notes.SETTING, self.group))
+            parts.append(rename.parse(name, text + b"\0\0\0") + rename.run(name))
+        return b"".join(parts)
 
     def _describe(self, server: "Server", preparation: Preparation) -> bytes:
         note = Note(notes.DESCRIBED, self.group)
