@@ -7,6 +7,7 @@ is there, once; nothing is there twice.
 """
 
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -51,7 +52,17 @@ class Cut:
         return f"{self.end.value} {self.way.value} at byte {self.at} on the {self.side}'s side"
 
 
-Trial = Slices | Cut
+@dataclass(frozen=True)
+class Late:
+    """From byte `at` of one direction on, everything comes so many seconds late."""
+
+    side: str
+    way: Way
+    at: int
+    seconds: float = 0.2
+
+
+Trial = Slices | Late | Cut
 
 
 @dataclass
@@ -77,10 +88,13 @@ class Trials:
     def run(self, lane: Lane, trial: Trial) -> Result:
         number = next(self._network.numbers)
         lane.heal()
-        if isinstance(trial, Slices):
-            result = self._slices(lane, trial, number)
-        else:
-            result = self._cut(lane, trial, number)
+        match trial:
+            case Slices():
+                result = self._slices(lane, trial, number)
+            case Late():
+                result = self._late(lane, trial, number)
+            case Cut():
+                result = self._cut(lane, trial, number)
         lane.heal()
         result.problems += self._afterwards(lane)
         result.problems += self._journal(word(number), result)
@@ -95,10 +109,22 @@ class Trials:
         for proxy in sides(lane, trial.side):
             proxy.slice(trial.size)
             proxy.delay(trial.delay)
-        stages = with_word(self._network.short + ([] if trial.delay else self._network.long), word(number))
+        stages = self._network.short + ([] if trial.delay else self._network.long)
+        return self._whole(lane, f"{lane.database}: {trial}", with_word(stages, word(number)))
+
+    def _late(self, lane: Lane, trial: Late, number: int) -> Result:
+        (proxy,) = sides(lane, trial.side)
+        proxy.end_at(trial.way, trial.at, End.STOP)
+        healing = threading.Timer(trial.seconds, proxy.heal)
+        healing.start()
+        result = self._whole(lane, f"{lane.database}: {trial}", with_word(self._network.short, word(number)))
+        healing.join()
+        return result
+
+    def _whole(self, lane: Lane, name: str, stages: list[Stage]) -> Result:
+        """A session that must be replied to as by PostgreSQL, to the last byte."""
         heard = self._play(lane, PATIENT, stages, 30)
         whole = b"".join(stage.reply for stage in stages)
-        name = f"{lane.database}: {trial}"
         if bytes(heard.data) == whole:
             return Result(name, "whole", [], committed=True)
         return Result(name, "different", [f"heard {_differing(bytes(heard.data), whole)}"])
@@ -176,12 +202,17 @@ def _differing(heard: bytes, whole: bytes) -> str:
 # --- what to try ---------------------------------------------------------------------------------
 
 
-def all_slices() -> Iterator[Trial]:
+def harmless() -> Iterator[Trial]:
+    """Everything after which all bytes have arrived."""
     for size in SLICES:
         for side in SIDES:
             yield Slices(side, size)
     for side in SIDES:
         yield Slices(side, 500, 0.002)
+    for side in ("client", "server"):
+        for way in Way:
+            for at in (0, 10, 600, 1500):
+                yield Late(side, way, at)
 
 
 def cuts(network: Network, step: int) -> Iterator[Cut]:
