@@ -179,6 +179,20 @@ def test_at_a_wait_all_that_is_due_has_come_and_no_more(came: str, difference: s
     assert what(follower) == difference
 
 
+@pytest.mark.parametrize(("order", "difference"), [("ab", None), ("ba", None), ("aa", OTHER), ("ac", OTHER)])
+def test_parameters_that_change_together_are_told_in_any_order(order: str, difference: str | None) -> None:
+    wanted = expected("Q", "CSSZ")
+    wanted.replies[1:3] = [status("a"), status("b")]
+    follower = Follower(script("Q"), wanted)
+    for reply in (*replies("C"), *map(status, order), *replies("Z")):
+        follower.hear(reply)
+    assert what(follower) == difference
+
+
+def status(value: str) -> Message:
+    return Message(b"S", b"name\0" + value.encode() + b"\0")
+
+
 def test_the_first_difference_is_kept() -> None:
     follower = heard("PBES", "12CZ", "1EC")
     follower.check(Due(9, 9))

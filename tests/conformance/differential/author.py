@@ -41,6 +41,7 @@ class Author:
         self._waits = chance.choice((0.0, 0.1, 0.5, 0.9))
         self._cuts = chance.choice((0.0, 0.0, 0.1, 0.7))
         self._ddl = chance.random() < 0.15
+        self._latin = chance.random() < 0.1
 
     def script(self) -> Script:
         chance = self.chance
@@ -102,7 +103,7 @@ class Author:
             (8, texts.QUERIES),
             (5, texts.WRITES),
             (1.5, texts.FAILING),
-            (1.5, texts.NOTICES),
+            (1.5, (*texts.NOTICES, *[texts.LATIN] * self._latin)),
             (1, texts.COPIES[3:]),
         ]
         if self.mode != "statement":
@@ -116,7 +117,11 @@ class Author:
         """A statement's: most often one that has been given."""
         if self.known and self.chance.random() < 0.92:
             return self.chance.choice(sorted(self.known))
-        return self.chance.choice(texts.NAMES)
+        return self.new_name()
+
+    def new_name(self) -> str:
+        """A statement's, given or not."""
+        return self.chance.choice([name for name in texts.NAMES if name.isascii() or not self._latin])
 
     def parse(self, name: str, text: Text) -> None:
         """Prepare; the author then takes the name for given."""
@@ -181,7 +186,5 @@ class Author:
         return on(chance.choice(texts.BLOCKS), self.slot)
 
     def _plain(self) -> str:
-        fit = [
-            t for t in (*texts.QUERIES, *texts.WRITES, *texts.NOTICES) if "$" not in t.sql or "$$" in t.sql
-        ]
-        return on(self.chance.choice(fit).sql, self.slot)
+        every = (*texts.QUERIES, *texts.WRITES, *texts.NOTICES, *[texts.LATIN] * self._latin)
+        return on(self.chance.choice([text.sql for text in every if "$1" not in text.sql]), self.slot)

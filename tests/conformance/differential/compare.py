@@ -6,6 +6,7 @@ use of one is counted and printed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from tests.conformance.differential.account import Account, Due
 from tests.conformance.differential.normal import Normaliser
@@ -83,6 +84,7 @@ class Follower:
         self.sent = -1
         self._script = script
         self._spared = 0
+        self._changed: list[Message] = []
         self._normalise = Normaliser()
 
     @property
@@ -104,8 +106,20 @@ class Follower:
         expected, number = self.expected.replies, self.count - 1
         if number >= len(expected):
             self.differs(MORE)
-        elif got != expected[number] and not self._is_allowed(number, got):
+        elif not self._is_same(number, got) and not self._is_allowed(number, got):
             self.differs(OTHER)
+
+    def _is_same(self, number: int, got: Message) -> bool:
+        """Whether it is this reply. Parameters that change at one time are told in any order."""
+        expected = self.expected.replies
+        if got.tag != b"S" or expected[number].tag != b"S":
+            return got == expected[number]
+        if not self._changed:
+            self._changed = list(takewhile(lambda reply: reply.tag == b"S", expected[number:]))
+        if got not in self._changed:
+            return False
+        self._changed.remove(got)
+        return True
 
     def differs(self, what: str, at: int | None = None) -> None:
         """Note a difference, unless there was one already."""

@@ -38,7 +38,7 @@ def message(author: "Author") -> None:
         return
     match chance.choice("PPBBBDDEEEHCS" if chance.random() < 0.95 else "QF"):
         case "P":
-            author.parse("" if chance.random() < 0.3 else chance.choice(texts.NAMES), author.text())
+            author.parse("" if chance.random() < 0.3 else author.new_name(), author.text())
         case "B":
             any_bind(author)
         case "D":
@@ -146,7 +146,7 @@ def flushed(author: "Author") -> None:
     author.say(m.describe(b"S", name))
     author.say(m.flush(), wait=True)
     if chance.random() < 0.2:
-        author.parse(chance.choice(texts.NAMES), author.text())
+        author.parse(author.new_name(), author.text())
         author.say(m.flush(), wait=True)
     run(author, name, text)
     if chance.random() < 0.7:
@@ -278,7 +278,7 @@ def ddl(author: "Author") -> None:
         author.say(m.query(on(texts.DDL[0], author.slot)))
     used = [name for name, text in author.known.items() if f"x{author.slot}" in text.sql]
     if not used or chance.random() < 0.3:
-        name, text = chance.choice(texts.NAMES), chance.choice(texts.ON_X).at(author.slot)
+        name, text = author.new_name(), chance.choice(texts.ON_X).at(author.slot)
         author.parse(name, text)
         author.end()
         used.append(name)

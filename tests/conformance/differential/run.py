@@ -17,7 +17,7 @@ from tests.conformance.differential.script import Script
 from tests.conformance.differential.stage import SLOTS, Stage
 from tests.conformance.differential.wire import PATIENCE, Wire
 
-SHAKE_EVERY = 50
+SHAKE_EVERY = 12
 """Scripts of the first slot between two changes under the clients' feet."""
 
 NEW_EVERY = 17

@@ -28,7 +28,7 @@ _RIVAL_SEEDS = 1_000_000
 async def shrunk(stage: Stage, difference: Difference, seconds: float = SECONDS) -> Difference:
     """The shortest that was found in this time; the difference itself where it did not come again."""
     async with Replay(stage, difference.script.seed % SLOTS) as replay:
-        smallest = await replay.differs(difference.script, PLAYS * 3)
+        smallest = await replay.differs(difference.script, PLAYS * 3, difference.kind)
         if smallest is None:
             return replace(difference, what=f"{difference.what}; not seen again")
         deadline = time.monotonic() + seconds
@@ -40,8 +40,8 @@ async def shrunk(stage: Stage, difference: Difference, seconds: float = SECONDS)
                     return smallest
                 if not lawful(candidate.all, stage.mode):
                     continue
-                found = await replay.differs(candidate, PLAYS)
-                if found is not None and found.kind == difference.kind:
+                found = await replay.differs(candidate, PLAYS, difference.kind)
+                if found is not None:
                     smallest, shorter = found, True
                     break
         return smallest
@@ -113,8 +113,8 @@ class Replay:
 
         return replace(script, steps=tuple(map(renamed, script.steps)))
 
-    async def differs(self, script: Script, plays: int) -> Difference | None:
-        """Its difference, if there is one in so many plays."""
+    async def differs(self, script: Script, plays: int, kind: str) -> Difference | None:
+        """Its difference, if there is one of this kind in so many plays."""
         for _ in range(plays):
             script = self._renamed(script)
             try:
@@ -123,6 +123,6 @@ class Replay:
                 await self._lane.leave()
                 return None
             follower = await self._lane.follow(script, expected)
-            if follower.difference is not None:
+            if follower.difference is not None and follower.difference.kind == kind:
                 return follower.difference
         return None

@@ -7,6 +7,7 @@ share them under names of their own.
 Left out, because it is unlike PostgreSQL for a reason that the README gives, or is not the same twice:
 - EXECUTE of a protocol-level statement, or a protocol-level name for an SQL-level PREPARE;
 - isolation levels: preparing a statement on another server takes a snapshot, behind which none may be set;
+- identifiers of more than 63 bytes: the NOTICE that they are cut comes with each Parse;
 - session state: untracked settings, temporary tables, WITH HOLD, LISTEN, session-level locks;
 - DDL that changes what a prepared statement returns, which is healed where PostgreSQL gives an error;
 - rows in no order, which is another one where the server reuses space;
@@ -64,6 +65,7 @@ QUERIES = (
     Text("select * from (values (1, 'a'), (2, 'b'), (3, null)) as v(n, t) order by n"),
     Text("select date '2001-02-03' as d, current_setting('TimeZone') as z"),
     Text("show timezone"),
+    Text("select timestamptz '2001-02-03 04:05:06' as t"),
     Text("values ($1::int), ($2::int)", (("1", "2"), (None, "4")), (("1",), ("x", "1"))),
     Text("", bad=(("1",),)),
 )
@@ -100,7 +102,10 @@ NOTICES = (
     Text("set application_name = 'ä ''b'"),
     Text("set timezone = 'Nowhere'"),
     Text("reset timezone"),
+    Text("set standard_conforming_strings = off"),
 )
+LATIN = Text("set client_encoding = 'LATIN1'")
+"""Said only by those who give no name that means something else in it."""
 COPIES = (
     Text("copy {t} from stdin"),
     Text("copy {t}(n) from stdin"),
