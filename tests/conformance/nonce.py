@@ -68,20 +68,23 @@ class Outcome:
         return tally.problems + few
 
     def report(self) -> str:
-        """A few lines for people, then every problem."""
+        """The first problems, then a few lines for people; the last one says it all."""
         tally = self.tally
         lines = [
-            f"{tally.replies} replies to {tally.requests.total()} requests over {tally.logins} logins"
-            f" in {self.seconds:.1f} s; {tally.whole} whole",
+            f"{tally.requests.total()} requests, {tally.whole} replied to in full,"
+            f" over {tally.logins} logins in {self.seconds:.1f} s",
+            f"kinds: {dict(tally.requests.most_common())}",
             f"{tally.cancels_sent} cancels: {tally.cancels_that_hit} hit in PostgreSQL,"
             f" {tally.cancels_in_queue} in the queue; timeouts: {tally.timeouts} of running queries,"
             f" {tally.timeouts_in_queue} in the queue",
             f"{tally.lost} lost their server, {tally.left} hung up",
-            f"{self.servers_closed.total()} servers closed: {dict(self.servers_closed.most_common())}",
-            f"kinds: {dict(tally.requests.most_common())}",
-            f"{len(tally.foreign)} foreign, {len(tally.missing)} missing, {len(tally.hanging)} hanging",
+            f"servers closed: {dict(self.servers_closed.most_common())}",
+            f"{tally.replies} replies: {len(tally.foreign)} foreign, {len(tally.missing)} missing,"
+            f" {len(tally.hanging)} hanging; {tally.cancels_that_hit} cancels hit,"
+            f" {tally.timeouts + tally.timeouts_in_queue} timeouts,"
+            f" {self.servers_closed.total()} servers closed",
         ]
-        return "\n".join([*lines, *self.problems[:SHOWN]])
+        return "\n".join([*self.problems[:SHOWN], *lines])
 
 
 class Disturber(threading.Thread):

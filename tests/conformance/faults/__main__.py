@@ -13,10 +13,9 @@ def main() -> int:
         "--loop", choices=("uvloop", "asyncio"), default="uvloop", help="what turns the pooler"
     )
     options = parser.parse_args()
-    outcomes = campaign(options.step, {"event_loop": options.loop})
-    for outcome in outcomes:
-        print(outcome.report())
-    return 1 if any(outcome.problems for outcome in outcomes) else 0
+    outcome = campaign(options.step, {"event_loop": options.loop})
+    print(outcome.report())
+    return 1 if outcome.problems else 0
 
 
 if __name__ == "__main__":

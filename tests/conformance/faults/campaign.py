@@ -34,14 +34,14 @@ class Outcome:
         return found + self.others
 
     def report(self) -> str:
-        """A few lines for people, then every problem."""
+        """Every problem, then a few lines for people; the last one says it all."""
         outcomes = Counter(result.outcome for result in self.results)
         lines = [
-            f"{len(self.results)} trials: {dict(outcomes.most_common())}",
+            f"outcomes: {dict(outcomes.most_common())}",
             f"bystanders: {self.bystanders.answered} own replies, {self.bystanders.sent_away} sent away",
-            f"{len(self.problems)} problems",
+            f"{len(self.results)} trials, {len(self.problems)} problems",
         ]
-        return "\n".join([*lines, *self.problems])
+        return "\n".join([*self.problems, *lines])
 
 
 def suffer(where: Network, trials: Iterable[Trial]) -> Outcome:
@@ -72,12 +72,12 @@ def _take_turns(judge: Trials, lane: Lane, waiting: "SimpleQueue[Trial]") -> Ite
         yield judge.run(lane, trial)
 
 
-def campaign(step: int, settings: Settings | None = None) -> list[Outcome]:
+def campaign(step: int, settings: Settings | None = None) -> Outcome:
     """The long form, with a PostgreSQL of its own: every slicing, and a cut at every so-many-th byte."""
     with Chooser(os.environ.get(VARIABLE)).choose()() as postgres:
         server = Server(postgres, postgres.new_database())
         try:
             with network(server, settings) as where:
-                return [suffer(where, harmless()), suffer(where, cuts(where, step))]
+                return suffer(where, [*harmless(), *cuts(where, step)])
         finally:
             server.close()

@@ -41,17 +41,17 @@ class Outcome:
     bystanders: Tally = field(default_factory=Tally)
 
     def report(self) -> str:
-        """A few lines for people, then every problem."""
+        """Every problem, then a few lines for people; the last one says it all."""
         ends = Counter(f"{r.verdict.outcome} {r.verdict.code}".strip() for r in self.results)
         answered = sum(result.answered for result in self.results)
         refused = sum(result.refused for result in self.results)
         lines = [
-            f"{len(self.results)} attacks; the victims: {dict(ends.most_common())}",
+            f"the victims: {dict(ends.most_common())}",
             f"neighbours: {answered} own replies, {refused} clean errors",
             f"bystanders: {self.bystanders.answered} own replies, {self.bystanders.sent_away} sent away",
-            f"{len(self.problems)} problems",
+            f"{len(self.results)} attacks, {len(self.problems)} problems",
         ]
-        return "\n".join([*lines, *self.problems])
+        return "\n".join([*self.problems, *lines])
 
 
 @dataclass
