@@ -59,6 +59,8 @@ _WITHIN_QUERY: Final = frozenset(
         tags.COPY_OUT_RESPONSE,
     )
 )
+# So many requests are searched for one that may ask for COPY data.
+_SEARCHED: Final = 64
 _OF_ROWS: Final = frozenset((tags.QUERY, tags.EXECUTE))
 _COPY_START: Final = frozenset((tags.COPY_IN_RESPONSE, tags.COPY_OUT_RESPONSE))
 _ENDS_IN_READY: Final = frozenset((tags.SYNC, tags.QUERY, tags.FUNCTION_CALL))
@@ -237,10 +239,12 @@ class Outstanding:
     def may_copy(self) -> bool:
         """Whether COPY data sent now may be wanted: the server takes it, or owes what may ask for it.
 
-        Where nothing asks, PostgreSQL ignores it. To look for a request that might would cost a chunk of many
-        short messages time by the square of their number.
+        Where nothing asks, PostgreSQL ignores it. A long queue is not searched: that would cost a chunk of
+        many short messages time by the square of their number.
         """
-        return self.copying or bool(self.queue)
+        if self.copying or len(self.queue) > _SEARCHED:
+            return True
+        return any(request & _TAG in _OF_ROWS for request in self.queue)
 
     def drop_copy_ends(self) -> None:
         """PostgreSQL answers no CopyDone or CopyFail by itself; outside of COPY it ignores them."""

@@ -229,11 +229,11 @@ class Session:
         queue = outstanding.queue
         prepared = self.prepared
         fresh = not queue and server.status == tags.STATUS_IDLE
-        if not queue:
-            self.query_started = now
-        if fresh:
-            self.xact_started = now
-            if prepared is not None and server.statements.crowded:
+        self.query_started = self.query_started if queue else now
+        self.xact_started = now if fresh else self.xact_started
+        if prepared is not None:
+            prepared.coming = messages
+            if fresh and server.statements.crowded:
                 self._make_room(server, prepared)
         plain = not (outstanding.skipping or outstanding.copying or outstanding.early or self._dropping)
         left = False

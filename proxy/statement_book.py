@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from protocol import rename, tags
 from proxy import notes
 from proxy.notes import Name, Note
-from proxy.pieces import Piece
+from proxy.pieces import Messages, Piece
 from proxy.pool.parameters import setting
 from proxy.pool.statements import OVERHEAD, Preparation, Statement
 from proxy.unnamed import Unnamed
@@ -32,11 +32,12 @@ _SEARCHED: Final = 64
 
 
 class StatementBook:
-    """Of one session. `group` is counted up at the end of each group of messages; `by_sql`: SQL's PREPARE was
-    executed on the server it has; `failed`: it is in a failed transaction; `touched`: some of this was used
-    since it got the server. `sent` is what was sent last, if that is all that is outstanding; `repeating`
-    what is sent once more when the server is ready; `unsure` are statements of which it is not known under
-    which settings they were parsed. `withholds`: replies come that the client has not asked for yet.
+    """Of one session. `group` is counted up at the end of each group of messages; `coming` are the messages
+    of the chunk at hand. `by_sql`: SQL's PREPARE was executed on the server it has; `failed`: it is in a
+    failed transaction; `touched`: some of this was used since it got the server. `sent` is what was sent
+    last, if that is all that is outstanding; `repeating` what is sent once more when the server is ready;
+    `unsure` are statements of which it is not known under which settings they were parsed. `withholds`: replies come
+    that the client has not asked for yet.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class StatementBook:
         "_deallocating",
         "_pool",
         "by_sql",
+        "coming",
         "failed",
         "group",
         "names",
@@ -66,6 +68,7 @@ class StatementBook:
         self.touched = False
         self.unnamed = Unnamed()
         self.by_sql = False
+        self.coming: Messages = []
         self.failed = False
         self.sent: Piece | None = None
         self.repeating: Piece | None = None
@@ -134,7 +137,7 @@ class StatementBook:
         """Statements that change these settings; none where they would have replies we could not tell from
         the client's, or where the client itself may be about to change them.
         """
-        if self._owes(server, CHANGES):
+        if self._owes(server, CHANGES) or not self._ends_in_sync():
             return []
         names = self._pool.tracked.names
         changed = [
@@ -143,6 +146,13 @@ class StatementBook:
             if has != value and value is not None
         ]
         return changed if all(text.startswith(b"SET ") for text in changed) else []
+
+    def _ends_in_sync(self) -> bool:
+        """Whether what is being sent is known to be a group of extended messages with its Sync: PostgreSQL
+        behaves oddly where an Execute, of ours too, is followed by a simple Query without one.
+        """
+        kinds = {message[0] for message in self.coming}
+        return tags.SYNC in kinds and tags.QUERY not in kinds and tags.FUNCTION_CALL not in kinds
 
     def _set(self, server: "Server", settings: list[bytes]) -> bytes:
         """Execute them within the client's group of messages. Both ways being in one transaction, PostgreSQL
