@@ -74,6 +74,19 @@ def test_rows_nobody_asked_for_are_a_fault(requests: str) -> None:
         owed(*requests).rows()
 
 
+@pytest.mark.parametrize("stray", ["c", "f", "cf"])
+def test_the_end_of_a_copy_that_is_none_is_ignored_ahead_of_rows(stray: str) -> None:
+    outstanding = owed(*stray, "E")
+    outstanding.rows()
+    assert queue_of(outstanding) == "E"
+
+
+def test_rows_while_copy_data_is_taken_leave_its_end_owed() -> None:
+    outstanding = owed("E", "c")
+    replied(outstanding, "G").rows()
+    assert queue_of(outstanding) == "Ec"
+
+
 def test_what_is_sent_while_postgresql_waits_for_a_sync_or_for_copy_data_is_discarded() -> None:
     outstanding = owed("Q")
     assert not outstanding.discards()
@@ -252,3 +265,28 @@ def test_copy_data_may_be_wanted_while_something_is_owed() -> None:
     assert replied(owed("Q"), "G").may_copy()
     assert not replied(owed("Q"), "GEZ").may_copy()
     assert not replied(owed("E"), "GE").may_copy()
+
+
+# A simple Query behind extended messages.
+
+
+@pytest.mark.parametrize("requests", ["E", "PBE", "PBED", "SEC"])
+def test_a_query_behind_an_execute_without_its_sync_leaves_the_transaction_in_doubt(requests: str) -> None:
+    outstanding = owed(*requests)
+    outstanding.query_follows()
+    assert not outstanding.settled
+
+
+@pytest.mark.parametrize("requests", ["", "P", "BD", "ES", "EQ", "EF", "ESPBD"])
+def test_a_query_elsewhere_leaves_nothing_in_doubt(requests: str) -> None:
+    outstanding = owed(*requests)
+    outstanding.query_follows()
+    assert outstanding.settled
+
+
+def test_a_noted_request_counts_like_any_other() -> None:
+    outstanding = owed()
+    outstanding.note(tags.EXECUTE, "the note")
+    outstanding.query_follows()
+    assert not outstanding.settled
+    assert repr(outstanding) == "<Outstanding [E*]>"

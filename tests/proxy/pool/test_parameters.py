@@ -218,6 +218,17 @@ def test_some_values_are_laid_over_others() -> None:
     assert tracked.overlay(values, {}) is values
 
 
+def test_what_may_change_how_a_statement_is_read_is_all_but_the_application_name() -> None:
+    tracked = Tracked()
+    values = tracked.overlay(tracked.unknown, {b"TimeZone": b"UTC", b"application_name": b"one"})
+    other = tracked.overlay(values, {b"application_name": b"another"})
+    assert tracked.parsing(values) is tracked.parsing(other)
+    assert tracked.parsing(values)[tracked.index(b"TimeZone")] == b"UTC"
+    assert tracked.parsing(values) is not tracked.parsing(
+        tracked.overlay(values, {b"TimeZone": b"Asia/Tokyo"})
+    )
+
+
 def test_the_tables_start_anew_before_clients_can_fill_the_memory_with_inventions() -> None:
     tracked = Tracked()
     values = tracked.with_value(tracked.unknown, 4, b"0")
