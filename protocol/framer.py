@@ -168,6 +168,7 @@ BACKEND_LOOK_NAMES: Final = _table(
         tags.ERROR_RESPONSE: NAMES_HEAD,
         tags.ROW_DESCRIPTION: NAMES_WHOLE,
         tags.PARAMETER_DESCRIPTION: NAMES_WHOLE,
+        tags.NOTICE_RESPONSE: NAMES_WHOLE,
     },
 )
 """As BACKEND_LOOK, where names of prepared statements in errors are replaced."""

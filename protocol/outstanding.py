@@ -72,10 +72,11 @@ class Outstanding:
 
     `skipping`: an extended message failed and its Sync has not been pushed, so PostgreSQL discards what it is
     sent. `copying`: the server takes COPY data. `settled`: False once it can no longer be told how many
-    ReadyForQuery are to come, or what they mean; such a server must not be used again. `blurred`: a Sync was
-    sent behind COPY data; should that COPY fail, nobody can tell which replies are whose. Whoever sends COPY
-    data sets `data_sent` while `copying` holds, and `early` to DATA_EARLY while it does not yet. `notes` are
-    those of the NOTED entries of `queue`, in their order; what they are is the business of whoever made them.
+    ReadyForQuery are to come; such a server must not be used again, nor one with `mixed`, after a simple
+    Query behind an Execute. `blurred`: a Sync was sent behind COPY data; should that COPY fail, nobody can
+    tell which replies are whose. Whoever sends COPY data sets `data_sent` while `copying` holds, and `early`
+    to DATA_EARLY while it does not yet. `notes` are those of the NOTED entries of `queue`, in their order;
+    what they are is the business of whoever made them.
     """
 
     __slots__ = (
@@ -85,6 +86,7 @@ class Outstanding:
         "copying",
         "data_sent",
         "early",
+        "mixed",
         "notes",
         "queue",
         "settled",
@@ -97,6 +99,7 @@ class Outstanding:
         self.skipping = False
         self.copying = False
         self.settled = True
+        self.mixed = False
         self.blurred = False
         self.data_sent = False
         self.early = NOTHING_EARLY
@@ -122,7 +125,7 @@ class Outstanding:
             if request & _TAG in _ENDS_IN_READY:
                 return
             if request & _TAG == tags.EXECUTE:
-                self.settled = False
+                self.mixed = True
                 return
 
     def push(self, request: int) -> None:
@@ -215,8 +218,11 @@ class Outstanding:
         unanswered = []
         if queue[0] & _TAG not in _ENDS_IN_READY:
             while queue and queue[0] & _TAG != tags.SYNC:
-                if queue.popleft() & NOTED:
+                request = queue.popleft()
+                if request & NOTED:
                     unanswered.append(self.notes.popleft())
+                if request & _TAG == tags.QUERY:
+                    self.mixed = False
             self.skipping = not queue
         return failed, unanswered
 
@@ -227,7 +233,11 @@ class Outstanding:
     def ends_in_ready(self) -> bool:
         """Whether everything owed ends with a ReadyForQuery, so that the server can be waited for."""
         return bool(
-            self.queue and not self.copying and self.settled and self.queue[-1] & _TAG in _ENDS_IN_READY
+            self.queue
+            and not self.copying
+            and self.settled
+            and not self.mixed
+            and self.queue[-1] & _TAG in _ENDS_IN_READY
         )
 
     def can_flush(self) -> bool:

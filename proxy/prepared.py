@@ -82,17 +82,17 @@ class Prepared(StatementReplies):
         if name_stop <= at:
             return self._nameless(server, tag, start, stop, name_stop, buffer, end, edits)
         self.touched = True
-        name = buffer[at:name_stop]
+        name = whole_name = buffer[at:name_stop]
         if len(name) > _NAME_MOST:
             name = name[:_NAME_MOST]
         known = self.names.get(name)
-        if known is not None and known.pending is not None and known.pending.group != self.group:
+        if known is not None and self._is_pending(known):
             return WAITS
         if tag == tags.CLOSE:
             self._close(server, name, known, start, stop, buffer, edits)
             return SENT
         if known is None or known.closed:
-            self._miss(server, tag, name, notes.MISSED, start, stop, buffer, edits)
+            self._miss(server, tag, whole_name, notes.MISSED, start, stop, buffer, edits)
             return SENT
         preparation = self._usable(server, known)
         repeated = b""
@@ -161,7 +161,7 @@ class Prepared(StatementReplies):
         if known is not None and not known.closed and self._owes(server, ENDS_GROUP):
             # Whether the name is still taken may depend on a DEALLOCATE that is under way.
             return WAITS
-        if known is not None and known.pending is not None and known.pending.group != self.group:
+        if known is not None and self._is_pending(known):
             return WAITS
         pool = self._pool
         pool.stats.client_parse_count += 1
@@ -280,7 +280,7 @@ class Prepared(StatementReplies):
         known = None
         if self.names and start + 6 < stop <= end and may_be(buffer[start + 6]):
             known = self._deallocated(buffer[start + 6 : stop])
-            if known is not None and known.pending is not None and known.pending.group != self.group:
+            if known is not None and self._is_pending(known):
                 return WAITS
         self.unnamed.parsed(outstanding, server.statements, buffer, start, stop, end)
         self.unnamed.group = self.group
@@ -341,7 +341,7 @@ class Prepared(StatementReplies):
         known = None
         if self.names and start + 5 < stop <= end and may_be(buffer[start + 5]):
             known = self._deallocated(buffer[start + 5 : stop])
-        if known is not None and known.pending is not None and known.pending.group != self.group:
+        if known is not None and (self._owes(server, ENDS_GROUP) or self._is_pending(known)):
             return WAITS
         if known is None or known.closed:
             self._lose_unnamed(server)

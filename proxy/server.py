@@ -207,7 +207,7 @@ class Server:
             return Unclean.OWED
         if outstanding.copying:
             return Unclean.COPY
-        if not outstanding.settled:
+        if not outstanding.settled or outstanding.mixed:
             return Unclean.UNSETTLED
         if framer.held or framer.rest:
             return Unclean.PARTIAL_REPLY

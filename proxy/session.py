@@ -25,7 +25,7 @@ from protocol.framer import (
 )
 from protocol.outstanding import COMPLETES, DATA_EARLY, MAX_OUTSTANDING, NOTED, NOTHING_EARLY
 from proxy.errors import Canceled, PoolerError, as_fatal, error_response
-from proxy.notes import Name, Note
+from proxy.notes import SKIPPED, Name, Note
 from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, edited, from_message, strip
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
 from proxy.prepared import NAMING, REST_DROPPED, WAITS, Prepared
@@ -33,6 +33,7 @@ from proxy.reasons import ClientClosed, ServerClosed, Unclean
 from proxy.statement_book import ENDS_GROUP
 
 if TYPE_CHECKING:
+    from protocol.outstanding import Outstanding
     from proxy.connection import Connection
     from proxy.pool.interfaces import SessionClient
     from proxy.pool.pool import Pool
@@ -217,7 +218,7 @@ class Session:
             self.xact_started = now
         elif server.status == tags.STATUS_BUSY:
             # Of a group without its Sync everything has been answered: see `query_follows`.
-            outstanding.settled = False
+            outstanding.mixed = True
         outstanding.queue.append(tags.QUERY)
         server.status = tags.STATUS_BUSY
         server.connection.write(buffer if framer.end == len(buffer) else buffer[: framer.end])
@@ -471,8 +472,8 @@ class Session:
                 self.values = server.reported(buffer[start + 5 : stop], self.values)
             elif tag == tags.NOTIFICATION_RESPONSE and not (server.listening or self.pool.mode is _SESSION):
                 edits.append((start, stop, b""))
-            elif tag == tags.NOTICE_RESPONSE and self._withheld:
-                self._send_withheld()
+            elif tag == tags.NOTICE_RESPONSE and self.prepared is not None and self.prepared.touched:
+                self._on_notice(outstanding, start, stop, edits)
         if pos < end and (not queue or queue[0] not in _OF_EXECUTION):
             outstanding.rows()
         self._to_client(buffer, end, edits)
@@ -545,6 +546,14 @@ class Session:
                 self.connection.writelines(parts)
         elif end:
             self.connection.write(buffer if end == len(buffer) else buffer[:end])
+
+    def _on_notice(self, outstanding: "Outstanding", start: int, stop: int, edits: list[Edit]) -> None:
+        note = outstanding.notes[0] if outstanding.queue and outstanding.queue[0] & NOTED else None
+        if isinstance(note, Note) and note.kind in SKIPPED:
+            # About a text that the client has sent long ago.
+            edits.append((start, stop, b""))
+        else:
+            self._send_withheld()
 
     def _send_withheld(self) -> None:
         """The client has asked for what was answered, or there is what PostgreSQL sends at once."""

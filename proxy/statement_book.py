@@ -36,8 +36,8 @@ class StatementBook:
     of the chunk at hand. `by_sql`: SQL's PREPARE was executed on the server it has; `failed`: it is in a
     failed transaction; `touched`: some of this was used since it got the server. `sent` is what was sent
     last, if that is all that is outstanding; `repeating` what is sent once more when the server is ready;
-    `unsure` are statements of which it is not known under which settings they were parsed. `withholds`: replies come
-    that the client has not asked for yet.
+    `unsure` are statements of which it is not known under which settings they were parsed. `withholds`:
+    replies come that the client has not asked for yet.
     """
 
     __slots__ = (
@@ -204,6 +204,10 @@ class StatementBook:
         self._pool.statements.wanted(statement)
         self._pool.statements.unwanted(known.statement)
         known.statement = statement
+
+    def _is_pending(self, known: Name) -> bool:
+        """Whether what the name stands for depends on a group of messages that is not over."""
+        return known.pending is not None and known.pending.group != self.group
 
     @staticmethod
     def _owed_to_client(outstanding: "Outstanding") -> int:

@@ -101,11 +101,11 @@ class Registry:
         known = self.statements.get(key)
         if known is not None and known.ddl == ddl:
             return known
+        if known is not None:
+            self._forget(known)
         made = Statement(key, ddl, shared=True)
         if not self._make_room(made.size):
             return None
-        if known is not None:
-            self._forget(known)
         self.statements[key] = made
         self.size += made.size
         self._unwanted[made] = None

@@ -274,19 +274,35 @@ def test_copy_data_may_be_wanted_while_something_is_owed() -> None:
 def test_a_query_behind_an_execute_without_its_sync_leaves_the_transaction_in_doubt(requests: str) -> None:
     outstanding = owed(*requests)
     outstanding.query_follows()
-    assert not outstanding.settled
+    assert outstanding.mixed
 
 
 @pytest.mark.parametrize("requests", ["", "P", "BD", "ES", "EQ", "EF", "ESPBD"])
 def test_a_query_elsewhere_leaves_nothing_in_doubt(requests: str) -> None:
     outstanding = owed(*requests)
     outstanding.query_follows()
-    assert outstanding.settled
+    assert not outstanding.mixed
+
+
+def test_a_query_that_is_discarded_leaves_nothing_in_doubt() -> None:
+    outstanding = owed("P", "E")
+    outstanding.query_follows()
+    outstanding.push(tags.QUERY)
+    outstanding.error()
+    assert not outstanding.mixed
+
+
+def test_an_error_ahead_of_a_query_in_another_group_changes_nothing_about_it() -> None:
+    outstanding = owed("P", "S", "E")
+    outstanding.query_follows()
+    outstanding.push(tags.QUERY)
+    outstanding.error()
+    assert outstanding.mixed
 
 
 def test_a_noted_request_counts_like_any_other() -> None:
     outstanding = owed()
     outstanding.note(tags.EXECUTE, "the note")
     outstanding.query_follows()
-    assert not outstanding.settled
+    assert outstanding.mixed
     assert repr(outstanding) == "<Outstanding [E*]>"
