@@ -21,10 +21,10 @@ WHOLE: Final = 1 << 31
 """In a look table: report messages with this tag when all of their bytes are there."""
 SHORT: Final = 1 << 29
 """In a look table: as WHOLE if the message is of at most SHORT_MOST bytes, else by its header."""
+TWO_NAMES: Final = 1 << 28
+"""In a look table: report when the two names a message begins with are there, or LONG_NAMES bytes."""
 NAMED: Final = 1 << 30
-"""In a look table: as WHOLE if the message begins with a name and is of at most NAMED_MOST bytes; any other
-as for BORROW_HEAD.
-"""
+"""In a look table: as WHOLE if it begins with a name and is not above NAMED_MOST; else as BORROW_HEAD."""
 
 # PostgreSQL's PQ_SMALL_MESSAGE_LIMIT and PQ_LARGE_MESSAGE_LIMIT (src/include/libpq/libpq.h).
 SMALL: Final = 10_000
@@ -35,8 +35,11 @@ EMPTY: Final = 4
 
 # Enough of an ErrorResponse for its severity and SQLSTATE, of a CommandComplete for the verb of its tag.
 ERROR_HEAD: Final = 96
-# Enough of an ErrorResponse for the names in its message as well; of a Bind for the names it begins with.
+# Enough of an ErrorResponse for the names in its message as well.
 NAMES_HEAD: Final = 2_048
+# Names of prepared statements are for the pooler to shorten: a Describe or Close is of at most so many bytes,
+# and so much of a Bind holds its names. (PostgreSQL's own limit is SMALL.)
+LONG_NAMES: Final = 65_536
 # All of the longest RowDescription that can be (1,664 columns): the reply to a Describe of ours is kept back.
 NAMES_WHOLE: Final = 256 * 1024
 # All of a Query that deallocates one statement.
@@ -67,9 +70,9 @@ FRONTEND_CAPS: Final = {
     tags.BIND: LARGE,
     tags.FUNCTION_CALL: LARGE,
     tags.COPY_DATA: LARGE,
-    tags.DESCRIBE: SMALL,
+    tags.DESCRIBE: LONG_NAMES,
     tags.EXECUTE: SMALL,
-    tags.CLOSE: SMALL,
+    tags.CLOSE: LONG_NAMES,
     tags.SYNC: SMALL,
     tags.FLUSH: SMALL,
     tags.COPY_DONE: SMALL,
@@ -136,7 +139,7 @@ FRONTEND_LOOK_COPY: Final = _table(
 _NAMING: Final = {
     tags.QUERY: SHORT,
     tags.PARSE: NAMED,
-    tags.BIND: NAMES_HEAD,
+    tags.BIND: TWO_NAMES,
     tags.DESCRIBE: WHOLE,
     tags.CLOSE: WHOLE,
 }
@@ -161,15 +164,9 @@ _BACKEND_LOOKS: Final = {
     tags.READY_FOR_QUERY: WHOLE,
 }
 BACKEND_LOOK: Final = _table(0, _BACKEND_LOOKS)
+_NAMED: Final = (tags.ROW_DESCRIPTION, tags.PARAMETER_DESCRIPTION, tags.NOTICE_RESPONSE)
 BACKEND_LOOK_NAMES: Final = _table(
-    0,
-    _BACKEND_LOOKS
-    | {
-        tags.ERROR_RESPONSE: NAMES_HEAD,
-        tags.ROW_DESCRIPTION: NAMES_WHOLE,
-        tags.PARAMETER_DESCRIPTION: NAMES_WHOLE,
-        tags.NOTICE_RESPONSE: NAMES_WHOLE,
-    },
+    0, _BACKEND_LOOKS | dict.fromkeys(_NAMED, NAMES_WHOLE) | {tags.ERROR_RESPONSE: NAMES_HEAD}
 )
 """As BACKEND_LOOK, where names of prepared statements in errors are replaced."""
 
@@ -294,6 +291,8 @@ class Framer:
                     want = BORROW_HEAD
                 elif want == SHORT and length > SHORT_MOST:
                     want = 0
+                elif want == TWO_NAMES:
+                    want = LONG_NAMES if data.count(b"\0", pos + HEADER, size) < 2 else 0
                 if pos + HEADER + want > size:
                     break
             found.append((tag, pos, stop))

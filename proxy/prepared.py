@@ -244,7 +244,8 @@ class Prepared(StatementReplies):
         edits: list[Edit],
     ) -> None:  # fmt: skip
         """PostgreSQL answers a Close alike whether there is such a statement or not."""
-        if name.startswith(PREFIX):
+        if name.startswith(PREFIX) or len(name) == _NAME_MOST:
+            # It might be one of ours, or longer than PostgreSQL takes.
             edits.append((start, stop, _CLOSE_NOTHING))
         if known is None or known.closed:
             server.outstanding.push(tags.CLOSE)

@@ -79,6 +79,7 @@ class Session:
 
     __slots__ = (
         "_cancel_pending",
+        "_common",
         "_dropping",
         "_fatal",
         "_held_bytes",
@@ -126,13 +127,12 @@ class Session:
         self.client = client
         self.connection = connection
         self.pool = pool
-        self.prepared: Prepared | None = None
-        if pool.mode is not _SESSION and pool.common.max_prepared_statements:
-            self.prepared = Prepared(pool, applied)
-        self._look_idle, self._look, self._look_copy = _LOOKS if self.prepared is None else _LOOKS_NAMES
-        self.framer = Framer(self._look_idle, caps)
-        self.values = values
         self.applied = applied
+        self.prepared: Prepared | None = None
+        self.framer = Framer(FRONTEND_LOOK_IDLE, caps)
+        self._common: object | None = None
+        self.settings_changed()
+        self.values = values
         self.boot = boot
         self.server: Server | None = None
         self.held: list[Piece] | None = None
@@ -151,6 +151,19 @@ class Session:
         self._stops = 0
         self._withheld: list[bytes] = []
         self._past_telling = False
+
+    def settings_changed(self) -> None:
+        """Names of prepared statements are looked after, or no longer, from the next server on."""
+        pool = self.pool
+        self._common = pool.common
+        wanted = pool.mode is not _SESSION and pool.common.max_prepared_statements > 0
+        if not wanted and self.prepared is not None:
+            self.prepared.close()
+            self.prepared = None
+        elif wanted and self.prepared is None:
+            self.prepared = Prepared(pool, self.applied)
+        self._look_idle, self._look, self._look_copy = _LOOKS_NAMES if wanted else _LOOKS
+        self.framer.look = self._look_idle
 
     # From the client.
 
@@ -661,6 +674,8 @@ class Session:
     def _link(self, server: "Server", now: int) -> bool:
         """Take the server; False while it is being given our parameters."""
         self.server = server
+        if self._common is not self.pool.common:
+            self.settings_changed()
         server.used = True
         self.pool.stats.server_assignment_count += 1
         self.query_started = now

@@ -366,7 +366,7 @@ def test_an_error_about_a_header_quotes_it_in_hexadecimal() -> None:
 
 def test_too_large_is_told_with_the_limit() -> None:
     with pytest.raises(MessageTooLarge, match=f"20000 bytes, limit {SMALL}"):
-        Framer(FRONTEND_LOOK, FRONTEND).feed(b"D" + (20_000).to_bytes(4, "big"))
+        Framer(FRONTEND_LOOK, FRONTEND).feed(b"E" + (20_000).to_bytes(4, "big"))
 
 
 def test_a_message_of_almost_a_gigabyte_streams_without_being_collected() -> None:

@@ -17,6 +17,7 @@ from protocol.framer import (
     FRONTEND_LOOK_NAMES_COPY,
     FRONTEND_LOOK_NAMES_IDLE,
     HEADER,
+    LONG_NAMES,
     NAMED_MOST,
     NAMES_HEAD,
     NAMES_WHOLE,
@@ -107,8 +108,10 @@ def test_a_short_query_is_looked_at_when_it_is_whole_and_a_long_one_by_its_heade
 
 @pytest.mark.parametrize("look", [FRONTEND_LOOK_NAMES, FRONTEND_LOOK_NAMES_COPY])
 def test_a_bind_is_looked_at_once_its_names_are_there(look: tuple[int, ...]) -> None:
-    bind = m.bind("", "name", ["x" * 5000])
-    assert first_reported(look, bind) == HEADER + NAMES_HEAD
+    bind = m.bind("p", "name", ["x" * 5000])
+    assert first_reported(look, bind) == HEADER + len("p") + 1 + len("name") + 1
+    endless = m.bind("", "n" * (LONG_NAMES + 1), [])
+    assert first_reported(look, endless) == HEADER + LONG_NAMES
 
 
 @pytest.mark.parametrize("look", CLIENT_LOOKS)
