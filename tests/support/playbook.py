@@ -6,8 +6,9 @@
     book.server("T", "D 1", "C SELECT 1", "Z I")
     book.to_client("T", "D 1", "C SELECT 1", "Z I")
 
-A message is its tag and a text that fills in what matters of its body; bytes stand for themselves. Sessions,
-pools and servers are the real ones; transports are lists, there is no loop, and tests move the time.
+A message is its tag and a text that fills in what matters of its body; bytes stand for themselves. `p NAME
+TEXT` is a Parse with a name, `s NAME` a Describe of a statement. Sessions, pools and servers are the real
+ones; transports are lists, there is no loop, and tests move the time.
 """
 
 import random
@@ -39,6 +40,8 @@ Said = str | bytes
 _FRONTEND: dict[str, Callable[[str], bytes]] = {
     "Q": m.query,
     "P": lambda text: m.parse("", text),
+    "p": lambda text: m.parse(*_named(text)),
+    "s": lambda text: m.describe(b"S", text),
     "B": lambda text: m.bind("", text),
     "D": lambda text: m.describe(b"P", text),
     "E": lambda text: m.execute("", int(text or 0)),
@@ -58,7 +61,7 @@ _BACKEND: dict[str, Callable[[str], bytes]] = {
     "D": lambda text: m.data_row([text]),
     "C": m.command_complete,
     "Z": lambda text: m.ready_for_query(text.encode() or b"I"),
-    "E": lambda text: m.error_response(*_error(text)),
+    "E": lambda text: m.error_response(*_named(text)),
     "N": lambda text: m.error_response("00000", text, severity="NOTICE", tag=b"N"),
     "A": lambda text: m.message(b"A", m.int32(77) + m.string(text) + m.string("")),
     "S": lambda text: m.parameter_status(*text.split("=", 1)),
@@ -70,9 +73,9 @@ _BACKEND: dict[str, Callable[[str], bytes]] = {
 }
 
 
-def _error(text: str) -> tuple[str, str]:
-    code, _, words = text.partition(" ")
-    return code, words
+def _named(text: str) -> tuple[str, str]:
+    name, _, words = text.partition(" ")
+    return name, words
 
 
 def fatal(code: str, text: str) -> bytes:
@@ -108,7 +111,7 @@ class Stage:
         if self.ends:
             return
         self.ends.append(reason)
-        if error is not None:
+        if error is not None and not self.session.is_past_telling():
             self.connection.write(error_response(error))
         self.leave()
         self.transport.close()
@@ -263,11 +266,13 @@ class Playbook:
 
     def to_server(self, *expected: Said, on: int = 1) -> None:
         """Since it was last asked, exactly this was written to the server."""
-        assert self.wire(on).take() == from_frontend(*expected)
+        written = self.wire(on).take()
+        assert written == from_frontend(*expected), written
 
     def to_client(self, *expected: Said, by: str = "a") -> None:
         """Since it was last asked, exactly this was written to the client."""
-        assert self.stage(by).transport.take() == from_backend(*expected)
+        written = self.stage(by).transport.take()
+        assert written == from_backend(*expected), written
 
     def error_to_client(self, code: str, text: str, *, by: str = "a") -> None:
         """The client got exactly one message, an error that ends it."""

@@ -127,6 +127,15 @@ def test_a_statement_stays_while_one_of_its_names_is_left() -> None:
     assert statement.clients == 1
 
 
+def test_a_text_makes_room_for_itself_after_a_schema_change() -> None:
+    texts = registry(1)
+    before = found(texts)
+    after = found(texts, ddl=1)
+    assert list(texts.statements.values()) == [after]
+    assert texts.size == after.size
+    assert not before.shared
+
+
 def test_without_limits_everything_is_kept() -> None:
     texts = registry()
     for number in range(MANY):
