@@ -74,12 +74,13 @@ class Outstanding:
     sent. `copying`: the server takes COPY data. `settled`: False once it can no longer be told how many
     ReadyForQuery are to come; such a server must not be used again, nor one with `mixed`, after a simple
     Query behind an Execute. `blurred`: a Sync was sent behind COPY data; should that COPY fail, nobody can
-    tell which replies are whose. Whoever sends COPY data sets `data_sent` while `copying` holds, and `early`
-    to DATA_EARLY while it does not yet. `notes` are those of the NOTED entries of `queue`, in their order;
-    what they are is the business of whoever made them.
+    tell which replies are whose. Whoever sends COPY data sets `data_sent` while `copying` holds, and calls
+    `data_came_early` while it does not yet. `notes` are those of the NOTED entries of `queue`, in their
+    order; what they are is the business of whoever made them.
     """
 
     __slots__ = (
+        "_early_groups",
         "_end_sent",
         "_ignored_syncs",
         "blurred",
@@ -104,6 +105,7 @@ class Outstanding:
         self.data_sent = False
         self.early = NOTHING_EARLY
         self._end_sent = False
+        self._early_groups = 0
         self._ignored_syncs = 0
 
     def __repr__(self) -> str:
@@ -127,6 +129,18 @@ class Outstanding:
             if request & _TAG == tags.EXECUTE:
                 self.mixed = True
                 return
+
+    def data_came_early(self) -> None:
+        """COPY data is about to be sent that the server has not asked for yet."""
+        self.early = self.early or DATA_EARLY
+        self._early_groups = sum(request & _TAG in _ENDS_IN_READY for request in self.queue)
+
+    def group_over(self) -> None:
+        """A ReadyForQuery came while `early` is set: data for the group before it was for nothing."""
+        if not self.queue or not self._early_groups:
+            self.early = NOTHING_EARLY
+        else:
+            self._early_groups -= 1
 
     def push(self, request: int) -> None:
         """Take down a request about to be written, by its tag."""

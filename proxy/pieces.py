@@ -83,13 +83,16 @@ def strip(piece: Piece, *, dropping: bool, skipping: bool, behind: bool, streami
 
 
 def cut_first_group(pieces: list[Piece]) -> tuple[list[Piece], bool]:
-    """Take the first request out of what waits: up to the Query, FunctionCall or Sync that ends it.
+    """Take the first request out of what waits: a Query or FunctionCall, or extended messages up to their
+    Sync; a Query among those goes with them, as PostgreSQL discards it after an error.
 
     Returns what is left, and whether that end was there.
     """
+    extended = False
     for at, (buffer, end, _, messages) in enumerate(pieces):
         for number, (tag, _, stop) in enumerate(messages):
-            if tag not in _ENDS_GROUP:
+            if tag not in _ENDS_GROUP or (extended and tag != tags.SYNC):
+                extended = extended or tag in ANSWERED
                 continue
             rest = pieces[at + 1 :]
             if number + 1 < len(messages):

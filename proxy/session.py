@@ -23,7 +23,7 @@ from protocol.framer import (
     FRONTEND_LOOK_NAMES_IDLE,
     Framer,
 )
-from protocol.outstanding import COMPLETES, DATA_EARLY, MAX_OUTSTANDING, NOTED, NOTHING_EARLY
+from protocol.outstanding import COMPLETES, MAX_OUTSTANDING, NOTED
 from proxy.errors import Canceled, PoolerError, as_fatal, error_response
 from proxy.notes import SKIPPED, Name, Note
 from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, edited, from_message, strip
@@ -289,7 +289,7 @@ class Session:
             elif tag != tags.COPY_DATA:
                 outstanding.push(tag)
             elif not outstanding.copying:
-                outstanding.early = outstanding.early or DATA_EARLY
+                outstanding.data_came_early()
                 plain = False
         if data_from < end:
             outstanding.data_sent = True
@@ -612,8 +612,8 @@ class Session:
         stats = self.pool.stats
         server.status = status
         server.errored = False
-        if not server.outstanding.queue:
-            server.outstanding.early = NOTHING_EARLY
+        if server.outstanding.early:
+            server.outstanding.group_over()
         stats.query_count += 1
         stats.query_time += now - self.query_started
         self.query_started = now

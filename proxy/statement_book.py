@@ -273,11 +273,12 @@ class StatementBook:
     def make_room(self, server: "Server") -> bytes:
         """Close what is too much on the server; between transactions only."""
         common = self._pool.common
+        before = len(server.statements)
         names = server.statements.overdue(common.max_prepared_statements, common.max_server_prepared_bytes)
+        self._pool.statements.evicted += before - len(server.statements)
         for name in names:
             note = Note(notes.EVICTED, self.group, name)
             server.outstanding.note(tags.CLOSE, note)
-        self._pool.statements.evicted += len(names)
         return b"".join([rename.close(name) for name in names])
 
     def parted(self) -> None:

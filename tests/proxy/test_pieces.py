@@ -122,6 +122,22 @@ def test_the_first_group_is_cut_off_however_the_stream_was_cut(
         consistent(left)
 
 
+@pytest.mark.parametrize("between", ["Q", "F"])
+def test_a_query_among_extended_messages_is_discarded_with_them_up_to_their_sync(between: str) -> None:
+    group = piece("P 1", "B", "E", between, "S", "Q 2")
+    left, whole = cut_first_group([group])
+    assert whole
+    assert [chr(tag) for tag, _, _ in left[0][3]] == ["Q"]
+
+    assert cut_first_group([piece("P 1", "B", "E", between)]) == ([], False)
+
+
+def test_a_flush_ahead_of_a_query_does_not_make_it_one_of_a_group() -> None:
+    left, whole = cut_first_group([piece("H", "Q 1", "S")])
+    assert whole
+    assert [chr(tag) for tag, _, _ in left[0][3]] == ["S"]
+
+
 def test_a_group_without_its_end_is_taken_as_a_whole() -> None:
     assert cut_first_group([piece("P 1", "B", "E")]) == ([], False)
 
