@@ -12,7 +12,7 @@ UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench conformance build lock clean
+.PHONY: help demo test lint format bench conformance fuzz build lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ bench: $(STAMP) ## compare with PostgreSQL directly and with PgBouncer, where it
 
 conformance: $(STAMP) ## every promise put to PostgreSQL, PgBouncer and Howdah: one table (ARGS="--case O31")
 	@$(BIN)/python -m tests.conformance $(ARGS)
+
+fuzz: $(STAMP) ## a minute of coverage-guided fuzzing for each reader of strangers' bytes (ARGS="--seconds 600")
+	@$(BIN)/python -m tests.conformance.fuzz $(ARGS)
 
 build: $(STAMP) ## a wheel in dist/
 	$(BIN)/python -c 'from setuptools.build_meta import build_wheel; build_wheel("dist")'
