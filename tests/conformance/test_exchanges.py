@@ -1,0 +1,149 @@
+"""Short exchanges that random pipelines seldom hit, answered as by PostgreSQL.
+
+Law: every scene has a pool of its own, and leaves no table behind.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import pytest
+
+from tests.conformance.differential.normal import Normaliser
+from tests.integration.conftest import Launch
+from tests.support import messages as m
+from tests.support.alive import BYSTANDER
+from tests.support.messages import Message
+from tests.support.pooler import Pooler
+from tests.support.server import Server
+from tests.support.standard import entry, howdah_only
+from tests.support.target import Target
+from tests.support.wire import Raw
+
+pytestmark = howdah_only("other poolers do not promise it")
+
+_SILENCE = 0.2
+Step = tuple[str, bytes, bool]
+"""Who sends what, and whether that is answered up to a ReadyForQuery; else nothing may come."""
+
+
+class Scene(NamedTuple):
+    """`servers`: how many its clients share."""
+
+    servers: int
+    steps: Sequence[Step]
+
+
+def q(who: str, sql: str) -> Step:
+    return who, m.query(sql), True
+
+
+def x(who: str, *parts: bytes) -> Step:
+    return who, b"".join(parts) + m.sync(), True
+
+
+def unanswered(who: str, *parts: bytes) -> Step:
+    return who, b"".join(parts), False
+
+
+def run(name: str) -> bytes:
+    return m.bind("", name) + m.execute()
+
+
+def described(name: str) -> bytes:
+    return m.bind("", name) + m.describe(b"P") + m.execute()
+
+
+INSTANT = "select extract(epoch from timestamptz '2001-02-03 04:05:06')"
+
+SCENES = {
+    "a known text in a failed transaction": Scene(
+        1,
+        [
+            x("a", m.parse("s", "select 'known'")),
+            q("a", "begin"),
+            q("a", "select 1/0"),
+            x("a", m.parse("t", "select 'known'")),
+            x("a", run("s")),
+            q("a", "rollback"),
+            x("a", run("t")),
+            x("a", m.parse("t", "select 'known'"), run("t")),
+        ],
+    ),
+    "silence before Sync on a server that lacks the statement, behind a change of the schema": Scene(
+        2,
+        [
+            x("a", m.parse("s", "select 'looked at again'")),
+            q("a", "create table scene(n int); drop table scene"),
+            q("b", "begin"),
+            unanswered("a", m.parse("", "select 1"), m.bind("", "s")),
+            x("a", m.describe(b"P"), m.execute()),
+            q("b", "commit"),
+        ],
+    ),
+    "one text in two time zones": Scene(
+        1,
+        [
+            q("a", "set timezone = 'Asia/Tokyo'"),
+            q("b", "set timezone = 'America/New_York'"),
+            x("a", m.parse("s", INSTANT)),
+            x("b", m.parse("s", INSTANT)),
+            x("a", run("s")),
+            x("b", run("s")),
+            x("a", run("s")),
+        ],
+    ),
+    "a text prepared for the first time behind a change of the schema": Scene(
+        1,
+        [
+            q("a", "create table scene(n int)"),
+            x("a", m.parse("s", "select * from scene"), m.describe(b"S", "s")),
+            q("b", "alter table scene add column v text"),
+            x("b", m.parse("s", "select * from scene"), m.describe(b"S", "s")),
+            x("b", described("s")),
+            q("b", "drop table scene"),
+        ],
+    ),
+    "rows that look different to one who has not asked": Scene(
+        1,
+        [
+            q("a", "create table scene(n int); insert into scene values (1)"),
+            x("a", m.parse("s", "select * from scene"), m.describe(b"S", "s")),
+            x("a", run("s")),
+            q("b", "alter table scene add column v text"),
+            x("a", run("s")),
+            q("b", "drop table scene"),
+        ],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def pooler(module_launch: Launch, server: Server) -> Pooler:
+    sizes = [scene.servers for scene in SCENES.values()]
+    pools = {f"scene_{number}": entry(server, pool_size=size) for number, size in enumerate(sizes)}
+    return module_launch({**pools, BYSTANDER: entry(server)})
+
+
+@pytest.mark.usefixtures("alive")
+@pytest.mark.parametrize(("number", "name"), [*enumerate(SCENES)])
+def test_an_exchange_goes_as_with_postgresql(pooler: Pooler, server: Server, number: int, name: str) -> None:
+    steps = SCENES[name].steps
+    expected = list(played(server, server.database, steps))
+    for said, (step, got) in zip(expected, played(pooler, f"scene_{number}", steps), strict=True):
+        assert got == said[1], step
+
+
+def played(target: Target, database: str, steps: Sequence[Step]) -> Iterator[tuple[Step, list[Message]]]:
+    """Each step, and what is answered to it."""
+    with ExitStack() as stack:
+        clients: dict[str, tuple[Raw, Normaliser]] = {}
+        for step in steps:
+            who, data, answered = step
+            if who not in clients:
+                clients[who] = stack.enter_context(target.raw(database)), Normaliser()
+            client, normal = clients[who]
+            client.send(data)
+            got = client.until() if answered else []
+            assert answered or client.silent_for(_SILENCE), f"not silent behind {step}"
+            yield step, [normal(message) for message in got if message.tag != b"S"]
