@@ -1,0 +1,325 @@
+"""DEALLOCATE, DISCARD ALL and PREPARE in SQL: they mean the names of the protocol, too."""
+
+import pytest
+
+from tests.support.named import NOTHING, elsewhere, prepare, run, two_servers, unknown, use
+from tests.support.playbook import Playbook
+
+ABORTED = "E 25P02 current transaction is aborted"
+FRESH = "Q PREPARE howdah_2 AS SELECT 1;DEALLOCATE howdah_2"
+"""What is sent where the server lacks what is deallocated: it has the replies, and fails where that fails."""
+
+
+def is_gone(book: Playbook, name: str = "x", *, on: int = 1) -> None:
+    """The name is unknown, and says so."""
+    book.client(f"B {name}", "S")
+    book.to_server("B howdah_0", "S", on=on)
+    book.server(unknown("howdah_0"), "Z I", on=on)
+    book.to_client(unknown(name), "Z I")
+    assert not book.session().prepared.names  # type: ignore[union-attr]
+
+
+# As a simple query.
+
+
+@pytest.mark.parametrize(
+    "query", ["deallocate x", "DEALLOCATE PREPARE X;", 'deallocate /* it */ "x" -- now', "\ndeallocate x"]
+)
+def test_a_name_is_deallocated_on_the_server_under_ours(query: str) -> None:
+    book = Playbook()
+    prepare(book)
+    book.client(f"Q {query}")
+    book.to_server("Q DEALLOCATE howdah_1")
+    book.server("C DEALLOCATE", "Z I")
+    book.to_client("C DEALLOCATE", "Z I")
+    is_gone(book)
+    prepare(book, at="howdah_2", text="select 2")
+
+
+def test_what_is_deallocated_is_prepared_anew_for_others() -> None:
+    book = Playbook()
+    prepare(book)
+    prepare_known(book, "y", by="b")
+    book.client("Q deallocate x")
+    book.server("C DEALLOCATE", "Z I")
+    book.to_server("Q DEALLOCATE howdah_1")
+    book.client("B y", "E", "S", by="b")
+    book.to_server("p howdah_2 select 1", "B howdah_2", "E", "S")
+
+
+def prepare_known(book: Playbook, name: str, *, by: str = "a") -> None:
+    """A client prepares what the server has."""
+    book.client(f"p {name} select 1", "S", by=by)
+    book.to_server(NOTHING, "S")
+    book.server("3", "Z I")
+    book.to_client("1", "Z I", by=by)
+
+
+def test_a_name_that_the_server_lacks_is_deallocated_all_the_same() -> None:
+    book = two_servers()
+    prepare(book)
+    elsewhere(book)
+    book.client("Q deallocate x")
+    book.to_server(FRESH, on=2)
+    book.server("C PREPARE", "C DEALLOCATE", "Z I", on=2)
+    book.to_client("C DEALLOCATE", "Z I")
+    is_gone(book, on=2)
+
+
+def test_another_name_for_the_same_text_stays() -> None:
+    book = Playbook()
+    prepare(book)
+    prepare_known(book, "y")
+    book.client("Q deallocate y")
+    book.to_server(FRESH)
+    book.server("C PREPARE", "C DEALLOCATE", "Z I")
+    book.to_client("C DEALLOCATE", "Z I")
+    use(book)
+    book.client("Q deallocate x")
+    book.to_server("Q DEALLOCATE howdah_1")
+    book.server("C DEALLOCATE", "Z I")
+    book.to_client("C DEALLOCATE", "Z I")
+    is_gone(book)
+
+
+def test_a_name_that_is_not_there_is_left_to_postgresql() -> None:
+    book = Playbook()
+    prepare(book)
+    for query in ("Q deallocate y", "Q deallocate x; select 1", "Q select 1"):
+        sent = book.client(query)
+        assert book.wire().parts[-1] == [sent]
+        book.to_server(query)
+        book.server(unknown("y"), "Z I")
+        book.to_client(unknown("y"), "Z I")
+    use(book)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_in_a_failed_transaction_nothing_is_deallocated(there: bool) -> None:
+    on = 1 if there else 2
+    book = two_servers()
+    prepare(book)
+    if not there:
+        elsewhere(book)
+    book.client("Q begin", "Q bad")
+    book.server("C BEGIN", "Z T", "E 42601 bad", "Z E", on=on)
+    book.to_server("Q begin", "Q bad", on=on)
+    book.to_client("C BEGIN", "Z T", "E 42601 bad", "Z E")
+    book.client("Q deallocate x")
+    book.to_server("Q DEALLOCATE howdah_1" if there else FRESH, on=on)
+    book.server(ABORTED, "Z E", on=on)
+    book.to_client(ABORTED, "Z E")
+    run(book, "rollback", "ROLLBACK", by="a", on=on)
+    book.client("B x", "S")
+    if there:
+        book.to_server("B howdah_1", "S")
+    else:
+        book.to_server("p howdah_3 select 1", "B howdah_3", "S", on=2)
+
+
+def test_what_is_asked_of_a_name_behind_its_deallocate_waits() -> None:
+    book = two_servers()
+    prepare(book)
+    elsewhere(book)
+    book.client("Q deallocate x", "B x", "S")
+    book.to_server(FRESH, on=2)
+    book.server("C PREPARE", "C DEALLOCATE", "Z I", on=2)
+    book.to_server("B howdah_0", "S", on=2)
+
+
+def test_a_second_deallocate_waits_for_the_first() -> None:
+    book = Playbook()
+    prepare(book)
+    book.client("Q deallocate x", "Q deallocate x")
+    book.to_server("Q DEALLOCATE howdah_1")
+    book.server("C DEALLOCATE", "Z I")
+    book.to_server("Q deallocate x")
+    book.server(unknown("x"), "Z I")
+    book.to_client("C DEALLOCATE", "Z I", unknown("x"), "Z I")
+
+
+def test_a_name_closed_in_the_same_group_is_not_there_to_be_deallocated() -> None:
+    book = Playbook()
+    prepare(book)
+    book.client("C x", "Q deallocate x")
+    book.to_server("C x", "Q deallocate x")
+    book.server("3", unknown("x"), "Z I")
+    book.to_client("3", unknown("x"), "Z I")
+    is_gone(book)
+
+
+# As the unnamed statement.
+
+
+def test_a_deallocate_that_is_parsed_first_deallocates_when_it_is_executed() -> None:
+    book = Playbook()
+    prepare(book)
+    book.client("P deallocate x", "H")
+    book.to_server("P DEALLOCATE howdah_1", "H")
+    book.server("1")
+    book.client("B x", "B", "E", "S")
+    book.to_server("B howdah_1", "B", "E", "S")
+    book.server("2", "2", "C DEALLOCATE", "Z I")
+    book.to_client("1", "2", "2", "C DEALLOCATE", "Z I")
+    is_gone(book)
+
+
+def test_a_server_that_lacks_what_is_deallocated_is_given_it_first() -> None:
+    book = two_servers()
+    prepare(book)
+    elsewhere(book)
+    book.client("P deallocate x", "B", "E", "S")
+    book.to_server("p howdah_2 select 1", "P DEALLOCATE howdah_2", "B", "E", "S", on=2)
+    book.server("1", "1", "2", "C DEALLOCATE", "Z I", on=2)
+    book.to_client("1", "2", "C DEALLOCATE", "Z I")
+    is_gone(book, on=2)
+
+
+def test_a_deallocate_that_is_only_parsed_deallocates_nothing() -> None:
+    book = Playbook()
+    prepare(book)
+    book.client("P deallocate x", "B", "S")
+    book.server("1", "2", "Z I")
+    book.to_server("P DEALLOCATE howdah_1", "B", "S")
+    book.to_client("1", "2", "Z I")
+    use(book)
+
+
+def test_a_deallocate_that_fails_tells_the_client_s_name() -> None:
+    book = Playbook()
+    prepare(book)
+    book.client("P deallocate x", "B", "E", "E", "S")
+    book.to_server("P DEALLOCATE howdah_1", "B", "E", "E", "S")
+    book.server("1", "2", "C DEALLOCATE", unknown("howdah_1"), "Z I")
+    book.to_client("1", "2", "C DEALLOCATE", unknown("x"), "Z I")
+    is_gone(book)
+
+
+def test_a_deallocate_whose_group_fails_deallocates_nothing() -> None:
+    book = Playbook()
+    prepare(book)
+    prepare(book, "y", "select 2", at="howdah_2")
+    book.client("P deallocate x", "B z", "E", "S")
+    book.to_server("P DEALLOCATE howdah_1", "B howdah_0", "E", "S")
+    book.server("1", unknown("howdah_0"), "Z I")
+    book.to_client("1", unknown("z"), "Z I")
+    book.client("Q begin", "P deallocate y", "B", "E", "S")
+    book.to_server("Q begin", "P DEALLOCATE howdah_2", "B", "E", "S")
+    book.server("C BEGIN", "Z T", "1", "2", "C DEALLOCATE", "Z T")
+    book.client("B x", "B y", "S")
+    book.to_server("B howdah_1", "B howdah_0", "S")
+
+
+def test_a_group_that_fails_leaves_the_deallocate_of_the_next_one() -> None:
+    book = Playbook()
+    prepare(book)
+    book.client("P bad", "S", "P deallocate x", "B", "E", "S")
+    book.to_server("P bad", "S", "P DEALLOCATE howdah_1", "B", "E", "S")
+    book.server("E 42601 bad", "Z I", "1", "2", "C DEALLOCATE", "Z I")
+    book.to_client("E 42601 bad", "Z I", "1", "2", "C DEALLOCATE", "Z I")
+    is_gone(book)
+
+
+def test_a_deallocate_of_an_unknown_name_is_parsed_as_it_is() -> None:
+    book = Playbook()
+    prepare(book)
+    book.client("P deallocate y", "B", "E", "S")
+    book.to_server("P deallocate y", "B", "E", "S")
+    book.server("1", "2", unknown("y"), "Z I")
+    book.to_client("1", "2", unknown("y"), "Z I")
+
+
+def test_names_in_many_deallocates_are_told_as_far_as_they_are_remembered() -> None:
+    book = Playbook()
+    for number in range(1, 104):
+        prepare(book, f"x{number}", f"select {number}", at=f"howdah_{number}")
+        book.client(f"P deallocate x{number}", "S")
+        book.to_server(f"P DEALLOCATE howdah_{number}", "S")
+        book.server("1", "Z I")
+        book.to_client("1", "Z I")
+    book.client("E", "E", "S")
+    book.to_server("E", "E", "S")
+    book.server(unknown("howdah_103"), "Z I")
+    book.to_client(unknown("x103"), "Z I")
+    book.client("E", "S")
+    book.server(unknown("howdah_999"), "Z I")
+    book.to_client(unknown("howdah_999"), "Z I")
+
+
+# All of them.
+
+
+@pytest.mark.parametrize("command", ["DEALLOCATE ALL", "DISCARD ALL"])
+@pytest.mark.parametrize("extended", [True, False])
+def test_all_names_are_gone_and_the_server_s_too(command: str, extended: bool) -> None:
+    book = Playbook()
+    prepare(book)
+    prepare(book, "y", "select 2", at="howdah_2")
+    prepare_known(book, "z", by="b")
+    if extended:
+        book.client(f"P {command}", "B", "E", "S")
+        book.to_server(f"P {command}", "B", "E", "S")
+        book.server("1", "2", f"C {command}", "Z I")
+        book.to_client("1", "2", f"C {command}", "Z I")
+    else:
+        run(book, command, command, by="a")
+    is_gone(book)
+    book.client("B z", "S", by="b")
+    book.to_server("p howdah_3 select 1", "B howdah_3", "S")
+    book.server("1", "2", "Z I")
+    book.to_client("2", "Z I", by="b")
+
+
+def test_what_is_prepared_behind_it_stays() -> None:
+    book = Playbook()
+    prepare(book, "old")
+    book.client("P discard all", "B", "E", "p x select 2", "S")
+    book.to_server("P discard all", "B", "E", "p howdah_2 select 2", "s howdah_2", "S")
+    book.server("1", "2", "C DISCARD ALL", "1", "t", "T", "Z I")
+    book.to_client("1", "2", "C DISCARD ALL", "1", "Z I")
+    use(book, at="howdah_2")
+    book.client("B old", "S")
+    book.to_server("B howdah_0", "S")
+
+
+def test_a_taken_name_is_free_behind_it() -> None:
+    """The Parse goes under the name that is in the way; so PostgreSQL decides whether it is."""
+    book = Playbook()
+    prepare(book)
+    book.client("P discard all", "B", "E", "p x select 2", "B x", "S")
+    book.to_server("P discard all", "B", "E", "p howdah_1 select 2", "B howdah_1", "S")
+    book.server("1", "2", "C DISCARD ALL", "1", "2", "Z I")
+    book.to_client("1", "2", "C DISCARD ALL", "1", "2", "Z I")
+    use(book)
+    wanted = {text.text: text.clients for text in book.pool.statements.statements.values()}
+    assert wanted == {b"select 1\0\0\0": 0, b"select 2\0\0\0": 1}
+
+
+@pytest.mark.parametrize("closing", ["C x", "Q deallocate x"])
+def test_a_name_that_is_being_closed_is_gone_too(closing: str) -> None:
+    book = two_servers()
+    prepare(book)
+    elsewhere(book)
+    book.client("P discard all", "B", "E", closing, "S")
+    sent = FRESH if closing.startswith("Q") else closing
+    book.to_server("P discard all", "B", "E", sent, "S", on=2)
+    book.server("1", "2", "C DISCARD ALL", on=2)
+    assert not book.session().prepared.names  # type: ignore[union-attr]
+
+
+# PREPARE.
+
+
+def test_what_sql_prepares_can_be_called_while_the_client_keeps_the_server() -> None:
+    book = Playbook()
+    book.client("Q begin", "Q prepare s as select 1")
+    book.server("C BEGIN", "Z T", "C PREPARE", "Z T")
+    book.to_server("Q begin", "Q prepare s as select 1")
+    book.client("s s", "B s", "E", "B howdah_9", "S")
+    book.to_server("s s", "B s", "E", "B howdah_0", "S")
+    book.server("t", "T", "2", "D 1", "C SELECT 1", unknown("howdah_0"), "Z E")
+    book.client("Q rollback")
+    book.server("C ROLLBACK", "Z I")
+    book.to_server("Q rollback")
+    book.client("B s", "S")
+    book.to_server("B howdah_0", "S")
