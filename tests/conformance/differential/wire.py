@@ -97,6 +97,7 @@ class Wire(asyncio.Protocol):
         if politely:
             self.send(m.terminate())
         self.hear = lambda message: None
+        self._fault = None
         self._transport.close()
         await self.until(lambda: self.closed)
 
