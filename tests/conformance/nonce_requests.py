@@ -48,12 +48,20 @@ def _pipeline(nonce: str) -> Request:
     return Request(b"".join(m.one_shot("select $1::text", [nonce]) for _ in range(10)), 10)
 
 
+def _broken(nonce: str) -> bytes:
+    """A group that fails, with a Query in it that PostgreSQL discards."""
+    bad = m.parse("", f"select 1/0 as {nonce}") + m.bind() + m.execute()
+    return bad + m.query("select 'never'") + m.sync()
+
+
 def _broken_pipeline(nonce: str) -> Request:
     good = m.one_shot(f"select '{nonce}'")
-    bad = (
-        m.parse("", f"select 1/0 as {nonce}") + m.bind() + m.execute() + m.query("select 'never'") + m.sync()
-    )
-    return Request(good + bad + good, 3)
+    return Request(good + _broken(nonce) + good, 3)
+
+
+def _broken_first(nonce: str) -> Request:
+    """A client that waits with this and is cancelled loses the first group, the Query in it included."""
+    return Request(_broken(nonce) + m.one_shot(f"select '{nonce}'"), 2)
 
 
 def _transaction(nonce: str) -> Request:
@@ -108,6 +116,7 @@ KINDS: dict[str, Callable[[str], Request]] = {
     "extended": lambda nonce: Request(m.one_shot(f'select $1::text as "{nonce}"', [nonce]), 1),
     "pipeline": _pipeline,
     "broken pipeline": _broken_pipeline,
+    "broken first": _broken_first,
     "transaction": _transaction,
     "portal": _portal,
     "function call": _function_call,
