@@ -132,6 +132,12 @@ class Outstanding:
 
     def data_came_early(self) -> None:
         """COPY data is about to be sent that the server has not asked for yet."""
+        for request in reversed(self.queue):
+            if request & _TAG == tags.COPY_FAIL:
+                # The COPY that may begin ends there.
+                return
+            if request & _TAG in _OF_ROWS:
+                break
         self.early = self.early or DATA_EARLY
         self._early_groups = sum(request & _TAG in _ENDS_IN_READY for request in self.queue)
 

@@ -80,7 +80,7 @@ class Prepared(StatementReplies):
         at = rename.name_at(buffer, start, limit)
         name_stop = buffer.find(b"\0", at, limit) if at >= 0 else -1
         if name_stop <= at:
-            return self._nameless(server, tag, start, stop, name_stop, buffer, end, edits)
+            return self._nameless(server, tag, start, stop, name_stop, buffer, end, edits, now)
         self.touched = True
         name = whole_name = buffer[at:name_stop]
         if len(name) > _NAME_MOST:
@@ -130,6 +130,7 @@ class Prepared(StatementReplies):
         buffer: bytes,
         end: int,
         edits: list[Edit],
+        now: int,
     ) -> int:
         """A message about a portal, about the unnamed statement, or not in the shape of its kind."""
         if name_stop < 0:
@@ -138,7 +139,7 @@ class Prepared(StatementReplies):
             server.outstanding.push(tag)
             return SENT
         if tag != tags.CLOSE:
-            return self._call_unnamed(server, tag, start, stop, buffer, edits)
+            return self._call_unnamed(server, tag, start, stop, buffer, edits, now)
         self._lose_unnamed(server)
         self.touched = True
         server.outstanding.note(tag, Note(notes.CLOSED_UNNAMED, self.group))
@@ -315,7 +316,7 @@ class Prepared(StatementReplies):
         edits.append((start, stop, repeated + rename.parse(b"", text)))
 
     def _call_unnamed(
-        self, server: "Server", tag: int, start: int, stop: int, buffer: bytes, edits: list[Edit]
+        self, server: "Server", tag: int, start: int, stop: int, buffer: bytes, edits: list[Edit], now: int
     ) -> int:
         """The unnamed statement on a server may be another client's."""
         mine = self.unnamed.kept
@@ -326,7 +327,12 @@ class Prepared(StatementReplies):
             outstanding.push(tag)
         elif mine is not None and mine[0]:
             server.statements.unnamed = mine
-            edits.append((start, start, rename.parse(b"", mine[0][mine[1] : mine[2]])))
+            text = mine[0][mine[1] : mine[2]]
+            known = self._deallocated(text) if text and may_be(text[0]) else None
+            if known is None or known.closed:
+                edits.append((start, start, rename.parse(b"", text)))
+            else:
+                self._parse_deallocate(server, known, start, start, edits, now)
             outstanding.note(tags.PARSE, Note(notes.UNNAMED, self.group))
             outstanding.push(tag)
         else:

@@ -236,7 +236,8 @@ class Server:
         text = "" if query == EMPTY_QUERY else query
         if self.listening and not text.upper().startswith(("DISCARD ALL", "UNLISTEN")):
             text = f"{text};UNLISTEN *"
-        self.ask(text.encode(), Server._checked, now)
+        undoes = query == self.pool.common.server_reset_query or "DISCARD" in text.upper()
+        self.ask(text.encode(), Server._reset if undoes else Server._checked, now)
 
     def align(self, query: bytes, session: "PooledSession", now: int) -> None:
         """Give the server a session's parameters; then the session hears `aligned`."""
@@ -276,11 +277,14 @@ class Server:
             return
         # Where LISTEN was seen, the query was one that undoes it.
         self.listening = False
-        if len(self.statements) and self.pool.common.server_reset_query:
-            self.statements.retire_all()
         if self.pool.common.server_reset_query.upper().startswith("DISCARD ALL"):
             self.applied = tuple((name, CHANGED) for name, _ in self.applied)
         self.pool.tested(self, now)
+
+    def _reset(self, error: bytes | None, now: int) -> None:
+        """A query of ours is done that may have undone what was prepared."""
+        self.statements.retire_all()
+        self._checked(error, now)
 
     def _aligned(self, error: bytes | None, now: int) -> None:
         session = self.session

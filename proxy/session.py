@@ -676,6 +676,8 @@ class Session:
         self.server = server
         if self._common is not self.pool.common:
             self.settings_changed()
+        if self.prepared is None:
+            server.statements.unnamed = None
         server.used = True
         self.pool.stats.server_assignment_count += 1
         self.query_started = now

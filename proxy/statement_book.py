@@ -27,6 +27,8 @@ CHANGES: Final = frozenset((*ENDS_GROUP, tags.EXECUTE))
 """Tags of the messages that may change settings, plans and what is prepared."""
 
 _CLOSING: Final = frozenset((notes.CLOSED, notes.DEALLOCATED))
+# Kinds whose preparation was there before.
+_OF_OTHERS: Final = frozenset((notes.AGAIN, notes.DEALLOCATED))
 # So far a queue is searched for what may change settings or plans; behind more, the answer is yes.
 _SEARCHED: Final = 64
 
@@ -101,6 +103,7 @@ class StatementBook:
             # The settings it is parsed under are known when the group is over.
             note.values = server.values
             self.unsure.append(note)
+            self.touched = True
         return preparation
 
     def _usable(self, server: "Server", known: Name) -> Preparation | None:
@@ -125,7 +128,8 @@ class StatementBook:
         back: list[bytes] = []
         if statement.values is not values:
             there = self._settings(server, values, statement.values)
-            back = self._settings(server, statement.values, values)
+            back = self._settings(server, statement.values, values) if there else []
+            there = there if back else []
         before = self._set(server, there)
         note = Note(notes.REPEATED, self.group, known.name)
         preparation = self._prepare(server, note, statement, now)
@@ -312,7 +316,7 @@ class StatementBook:
         if kind == notes.DESCRIBED:
             if preparation is not None and preparation.checking:
                 server.statements.retire(preparation)
-        elif preparation is not None and kind != notes.AGAIN:
+        elif preparation is not None and kind not in _OF_OTHERS:
             server.statements.remove(preparation)
         if kind == notes.EVICTED:
             server.statements.put_back(note.name)
@@ -320,7 +324,7 @@ class StatementBook:
             server.statements.unnamed = None
         elif entry is not None and entry.pending is note:
             entry.pending = note.prior
-            if kind == notes.CLOSED:
+            if kind in _CLOSING:
                 entry.closed = False
                 return
             current = self.names.get(entry.name) is entry
