@@ -15,7 +15,7 @@ from tests.support import messages as m
 MODES: tuple[Mode, ...] = ("session", "transaction", "statement")
 
 
-def scripts(mode: Mode, count: int = 300) -> list[Script]:
+def scripts(mode: Mode, count: int = 150) -> list[Script]:
     return [write(seed, seed % SLOTS, mode) for seed in range(count)]
 
 
