@@ -117,6 +117,21 @@ def test_in_a_failed_transaction_nothing_is_deallocated(there: bool) -> None:
         book.to_server("p howdah_3 select 1", "B howdah_3", "S", on=2)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_deallocate_that_is_discarded_after_an_error_deallocates_nothing(there: bool) -> None:
+    on = 1 if there else 2
+    book = two_servers()
+    prepare(book)
+    if not there:
+        elsewhere(book)
+    book.client("P bad", "Q deallocate x", "S")
+    book.to_server("P bad", "Q DEALLOCATE howdah_1" if there else FRESH, "S", on=on)
+    book.server("E 42601 bad", "Z I", on=on)
+    book.to_client("E 42601 bad", "Z I")
+    book.client("B x", "S")
+    book.to_server(*("B howdah_1",) if there else ("p howdah_3 select 1", "B howdah_3"), "S", on=on)
+
+
 def test_what_is_asked_of_a_name_behind_its_deallocate_waits() -> None:
     book = two_servers()
     prepare(book)
@@ -172,6 +187,21 @@ def test_a_server_that_lacks_what_is_deallocated_is_given_it_first() -> None:
     book.to_server("p howdah_2 select 1", "P DEALLOCATE howdah_2", "B", "E", "S", on=2)
     book.server("1", "1", "2", "C DEALLOCATE", "Z I", on=2)
     book.to_client("1", "2", "C DEALLOCATE", "Z I")
+    is_gone(book, on=2)
+
+
+def test_a_deallocate_that_was_parsed_on_another_server_is_repeated_as_one_of_what_this_has() -> None:
+    book = two_servers()
+    prepare(book)
+    book.client("P deallocate x", "S")
+    book.to_server("P DEALLOCATE howdah_1", "S")
+    book.server("1", "Z I")
+    book.to_client("1", "Z I")
+    elsewhere(book)
+    book.client("B", "E", "S")
+    book.to_server("p howdah_2 select 1", "P DEALLOCATE howdah_2", "B", "E", "S", on=2)
+    book.server("1", "1", "2", "C DEALLOCATE", "Z I", on=2)
+    book.to_client("2", "C DEALLOCATE", "Z I")
     is_gone(book, on=2)
 
 

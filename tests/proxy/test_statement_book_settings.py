@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support import messages as m
-from tests.support.named import NOTHING, elsewhere, prepare, two_servers, use
+from tests.support.named import NOTHING, elsewhere, prepare, two_servers, unknown, use
 from tests.support.playbook import Playbook
 
 TOKYO = "S TimeZone=Asia/Tokyo"
@@ -173,6 +173,33 @@ def test_a_statement_is_what_the_settings_were_that_postgresql_read_it_under() -
     book.enter("c", timezone="Asia/Tokyo")
     book.client("p y select 1", "S", by="c")
     book.to_server(NOTHING, "S")
+
+
+def test_a_text_that_was_read_under_other_settings_is_not_taken_for_another_client_s() -> None:
+    book = Playbook()
+    book.client("Q set timezone to tokyo", "p x select 1", "S")
+    book.to_server("Q set timezone to tokyo", "p howdah_1 select 1", "s howdah_1", "S")
+    book.server(TOKYO, "C SET", "Z I", "1", "t", "T", "Z I")
+    book.enter("b", timezone="UTC")
+    book.client("p y select 1", "S", by="b")
+    book.to_server("Q SET TimeZone='UTC'")
+    book.server("S TimeZone=UTC", "C SET", "Z I")
+    book.to_server("p howdah_2 select 1", "S")
+
+
+def test_what_another_server_has_is_not_touched_by_what_was_unsure_on_the_first() -> None:
+    book = two_servers()
+    book.client("Q set timezone to tokyo", "p x select 1", "S")
+    book.server(TOKYO, "C SET", "Z I", "1", "t", "T", "Z I")
+    book.client("Q begin", by="rival")
+    book.server("S TimeZone=UTC", "C SET", "Z I")
+    book.server("C BEGIN", "Z T")
+    book.client("B y", "S")
+    book.opens()
+    book.server(TOKYO, "C SET", "Z I", on=2)
+    book.server(unknown("howdah_0"), "Z I", on=2)
+    assert len(book.server_at(1).statements) == 1
+    assert len(book.server_at(2).statements) == 0
 
 
 def test_a_statement_is_what_it_was_taken_for_where_nothing_was_changed() -> None:

@@ -77,6 +77,14 @@ def test_a_server_that_was_asked_by_us_meanwhile_is_given_it_anew() -> None:
     book.to_server("P select 1", "B", "S")
 
 
+def test_a_server_that_had_a_client_without_names_of_ours_meanwhile_is_given_it_anew() -> None:
+    book = parsed()
+    book.manager.apply(book.settings.model_copy(update={"max_prepared_statements": 0}))
+    parsed("another", book, by="b")
+    book.manager.apply(book.settings)
+    has(book, "select 1", there=False)
+
+
 @pytest.mark.parametrize("padding", [10, 3_000, 60_000])
 def test_a_text_of_some_length_is_kept_whichever_way_it_came(padding: int) -> None:
     text = "select 1" + " " * padding
