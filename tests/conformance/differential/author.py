@@ -162,6 +162,7 @@ class Author:
             (1, parts.call),
             (1, parts.stray),
             (1.5, parts.deallocate),
+            (1, parts.zoned),
             (0.2, parts.long),
             (0.5, parts.sql_prepare),
         ]

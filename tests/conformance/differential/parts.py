@@ -256,6 +256,22 @@ def sql_prepare(author: "Author") -> None:
         author.say(m.query(sql))
 
 
+def zoned(author: "Author") -> None:
+    """A literal that PostgreSQL reads by the settings at its Parse, and shows by those at its Execute."""
+    chance = author.chance
+    name = author.name()
+    for turn in range(chance.choice((1, 2, 3))):
+        if chance.random() < 0.7:
+            change(author, chance.choice(texts.ZONES))
+        if turn == 0 or chance.random() < 0.2:
+            author.parse(name, texts.LITERAL)
+        if chance.random() < 0.4:
+            author.end()
+        run(author, name, author.known.get(name))
+        if chance.random() < 0.8:
+            author.end()
+
+
 def long(author: "Author") -> None:
     """A text or a value of more than fits into one read of anybody."""
     filling = "x" * author.chance.choice((texts.LONG, 9000, 5000))

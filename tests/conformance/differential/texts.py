@@ -53,6 +53,15 @@ _WORDS: Sequence[Values] = (("x",), ("",), (None,), ("ä" * 20,), ("y" * 3000,))
 _PAIRS: Sequence[Values] = (("1", "one"), ("2", None), ("3", "z" * 50))
 _NOT_INTS: Sequence[Values] = (("x",), (), ("1", "2"), ("99999999999",))
 
+LITERAL = Text("select timestamptz '2001-02-03 04:05:06' as t, '02/03/2001'::date as d")
+ZONES = (
+    "set timezone = 'Asia/Tokyo'",
+    "set timezone = 'Europe/Rome'",
+    "set datestyle = 'German'",
+    "set datestyle = 'ISO, DMY'",
+    "reset timezone",
+    "reset all",
+)
 QUERIES = (
     Text("select 1"),
     Text("select 1 as one, 'two' as two, null as three"),
@@ -66,7 +75,7 @@ QUERIES = (
     Text("select * from (values (1, 'a'), (2, 'b'), (3, null)) as v(n, t) order by n"),
     Text("select date '2001-02-03' as d, current_setting('TimeZone') as z"),
     Text("show timezone"),
-    Text("select timestamptz '2001-02-03 04:05:06' as t"),
+    LITERAL,
     Text("values ($1::int), ($2::int)", (("1", "2"), (None, "4")), (("1",), ("x", "1"))),
     Text("", bad=(("1",),)),
 )
