@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from proxy.pool.parameters import Values
     from proxy.pool.statements import Preparation, Statement
 
+NAME_MOST: Final = 63
+"""PostgreSQL compares so many bytes of a name (NAMEDATALEN - 1)."""
+
 CALLED: Final = 0
 """A client's Bind or Describe of a name it has."""
 REPEATED: Final = 1

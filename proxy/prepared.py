@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 from protocol import rename, sqlstate, tags
 from protocol.errors import ProtocolError
 from proxy import notes
-from proxy.deallocate import deallocated, may_be
-from proxy.notes import Name, Note
+from proxy.deallocate import may_be
+from proxy.notes import NAME_MOST, Name, Note
 from proxy.pieces import Edit
 from proxy.pool.statements import MISSING, PREFIX
 from proxy.statement_book import CHANGES, ENDS_GROUP, too_much
@@ -36,8 +36,6 @@ _ALWAYS_PARSED: Final = b"COMMIT\0\0\0"
 _FLUSH: Final = bytes((tags.FLUSH, 0, 0, 0, 4))
 _BOTH_UNNAMED: Final = b"\0\0"
 _PORTAL: Final = b"P"
-# PostgreSQL compares so much of a name (NAMEDATALEN - 1).
-_NAME_MOST: Final = 63
 # A DEALLOCATE may be executed again long after it was parsed: so many of our names in such are remembered.
 _ALIASES_MOST: Final = 100
 
@@ -82,9 +80,8 @@ class Prepared(StatementReplies):
         if name_stop <= at:
             return self._nameless(server, tag, start, stop, name_stop, buffer, end, edits, now)
         self.touched = True
-        name = whole_name = buffer[at:name_stop]
-        if len(name) > _NAME_MOST:
-            name = name[:_NAME_MOST]
+        whole_name = buffer[at:name_stop]
+        name = whole_name if len(whole_name) <= NAME_MOST else whole_name[:NAME_MOST]
         known = self.names.get(name)
         if known is not None and self._is_pending(known):
             return WAITS
@@ -100,13 +97,15 @@ class Prepared(StatementReplies):
             if self._owes(server, ENDS_GROUP):
                 # A DEALLOCATE ALL may be under way.
                 return WAITS
-            if known.stale:
+            if known.stale and not self._mend(server, known):
                 self._miss(server, tag, known.name, notes.STALE, start, stop, buffer, edits)
                 return SENT
             if known.statement.shape is not None and known.statement.verified != self._pool.database.ddl:
                 self._verify(server, known, start, edits, now)
                 return WAITS
-            preparation, repeated = self._repeat(server, known, now)
+            preparation = self._usable(server, known)
+            if preparation is None:
+                preparation, repeated = self._repeat(server, known, now)
         elif preparation.checking:
             return WAITS
         else:
@@ -157,7 +156,7 @@ class Prepared(StatementReplies):
             outstanding.push(tags.PARSE)
             return SENT
         whole = stop <= end
-        name = buffer[at:name_stop][:_NAME_MOST] if name_stop >= 0 else b""
+        name = buffer[at:name_stop][:NAME_MOST] if name_stop >= 0 else b""
         known = self.names.get(name)
         if known is not None and not known.closed and self._owes(server, ENDS_GROUP):
             # Whether the name is still taken may depend on a DEALLOCATE that is under way.
@@ -208,6 +207,7 @@ class Prepared(StatementReplies):
         """The schema was changed since the client was told what the rows of its statement look like: ask
         whether they still do. PostgreSQL itself would not let it have others.
         """
+        self.mendable = known if self.fresh and self._is_repeatable(self.coming, start) else None
         # The Flush that brings the answer brings replies for which the client has not asked yet.
         self.withholds = self._owed_to_client(server.outstanding) > 0
         preparation, repeated = self._repeat(server, known, now)
@@ -245,7 +245,7 @@ class Prepared(StatementReplies):
         edits: list[Edit],
     ) -> None:  # fmt: skip
         """PostgreSQL answers a Close alike whether there is such a statement or not."""
-        if name.startswith(PREFIX) or len(name) == _NAME_MOST:
+        if name.startswith(PREFIX) or len(name) == NAME_MOST:
             # It might be one of ours, or longer than PostgreSQL takes.
             edits.append((start, stop, _CLOSE_NOTHING))
         if known is None or known.closed:
@@ -373,22 +373,6 @@ class Prepared(StatementReplies):
         outstanding.note(tags.QUERY, note)
         self.group += 1
         return SENT
-
-    def _part_from_others(self, server: "Server", known: Name) -> None:
-        """What is deallocated on the server must not be what another name of the client stands for."""
-        if sum(other.statement is known.statement for other in self.names.values()) > 1:
-            self._move(known, self._private(server, known.statement.text))
-
-    def _lose_unnamed(self, server: "Server") -> None:
-        self.unnamed.lost(server.outstanding, server.statements)
-        self.unnamed.group = self.group
-        if server.outstanding.queue:
-            self.touched = True
-
-    def _deallocated(self, text: bytes) -> Name | None:
-        """The name of ours that an SQL text deallocates, if that is what it does."""
-        name = deallocated(text)
-        return self.names.get(name[:_NAME_MOST]) if name is not None else None
 
 
 def _closing(known: Name, note: Note) -> None:

@@ -246,7 +246,7 @@ class Session:
         self.query_started = self.query_started if queue else now
         self.xact_started = now if fresh else self.xact_started
         if prepared is not None:
-            prepared.coming = messages
+            prepared.coming, prepared.fresh = messages, fresh
             if fresh and server.statements.crowded:
                 self._make_room(server, prepared)
         plain = not (outstanding.skipping or outstanding.copying or outstanding.early or self._dropping)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from protocol import rename, tags
 from proxy import notes
-from proxy.notes import Name, Note
+from proxy.deallocate import deallocated
+from proxy.notes import NAME_MOST, Name, Note
 from proxy.pieces import Messages, Piece
 from proxy.pool.parameters import setting
 from proxy.pool.statements import OVERHEAD, Preparation, Statement
@@ -50,7 +51,9 @@ class StatementBook:
         "by_sql",
         "coming",
         "failed",
+        "fresh",
         "group",
+        "mendable",
         "names",
         "repeating",
         "sent",
@@ -72,6 +75,8 @@ class StatementBook:
         self.by_sql = False
         self.coming: Messages = []
         self.failed = False
+        self.fresh = False
+        self.mendable: Name | None = None
         self.sent: Piece | None = None
         self.repeating: Piece | None = None
         self.unsure: list[Note] = []
@@ -218,6 +223,22 @@ class StatementBook:
         """How many of the requests that are outstanding the client knows of."""
         ours = sum(isinstance(note, Note) and note.kind in notes.SKIPPED for note in outstanding.notes)
         return len(outstanding.queue) - ours
+
+    def _part_from_others(self, server: "Server", known: Name) -> None:
+        """What is deallocated on the server must not be what another name of the client stands for."""
+        if sum(other.statement is known.statement for other in self.names.values()) > 1:
+            self._move(known, self._private(server, known.statement.text))
+
+    def _lose_unnamed(self, server: "Server") -> None:
+        self.unnamed.lost(server.outstanding, server.statements)
+        self.unnamed.group = self.group
+        if server.outstanding.queue:
+            self.touched = True
+
+    def _deallocated(self, text: bytes) -> Name | None:
+        """The name of ours that an SQL text deallocates, if that is what it does."""
+        name = deallocated(text)
+        return self.names.get(name[:NAME_MOST]) if name is not None else None
 
     def _owes(self, server: "Server", kinds: frozenset[int]) -> bool:
         """Whether any of these requests is outstanding."""

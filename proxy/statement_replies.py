@@ -17,6 +17,7 @@ from proxy.pool.statements import PREFIX, Preparation
 from proxy.statement_book import ENDS_GROUP, StatementBook
 
 if TYPE_CHECKING:
+    from proxy.pieces import Messages
     from proxy.server import Server
 
 _PARSE_COMPLETE: Final = bytes((tags.PARSE_COMPLETE, 0, 0, 0, 4))
@@ -218,17 +219,32 @@ class StatementReplies(StatementBook):
         return rename.replaced_in_error(buffer, start, stop, end, old, new)
 
     def _may_repeat(self, code: bytes) -> bool:
-        """Whether the group that failed can be sent once more without the client noticing: it was sent alone
-        and whole, and who cached what its rows look like asks anew.
-        """
+        """Whether the group that failed can be sent once more without the client noticing."""
         assert self.sent is not None
-        _, end, lead, messages = self.sent
-        if lead or end > _KEPT_MOST or messages[-1][0] != tags.SYNC or messages[-1][2] != end:
-            return False
+        _, _, lead, messages = self.sent
+        possible = not lead and code in (_NOT_THERE, _STALE_PLAN)
+        return possible and self._is_repeatable(messages, 0, asks_anew=code == _STALE_PLAN)
+
+    @staticmethod
+    def _is_repeatable(messages: "Messages", start: int, *, asks_anew: bool = True) -> bool:
+        """Whether these are one whole group from `start` on, and whoever cached what its rows look like asks
+        anew in it.
+        """
         kinds = [message[0] for message in messages]
-        if any(kind in ENDS_GROUP for kind in kinds[:-1]):
+        return (
+            messages[0][1] == start
+            and messages[-1][2] - start <= _KEPT_MOST
+            and kinds[-1] == tags.SYNC
+            and not ENDS_GROUP.intersection(kinds[:-1])
+            and (tags.DESCRIBE in kinds or not asks_anew)
+        )
+
+    def _mend(self, server: "Server", known: Name) -> bool:
+        """Go on with the text as it is to be prepared now, if that may be done without telling the client."""
+        if self.mendable is not known:
             return False
-        return code == _NOT_THERE or (code == _STALE_PLAN and tags.DESCRIBE in kinds)
+        self._renew(server, known, _STALE_PLAN)
+        return True
 
 
 def _sqlstate(head: bytes) -> bytes:
