@@ -306,3 +306,15 @@ def test_a_noted_request_counts_like_any_other() -> None:
     outstanding.query_follows()
     assert outstanding.mixed
     assert repr(outstanding) == "<Outstanding [E*]>"
+
+
+# COPY data that the server has not asked for.
+
+
+@pytest.mark.parametrize(
+    ("requests", "early"), [("", True), ("P", True), ("E", True), ("Q", True), ("Qf", False), ("fE", True)]
+)
+def test_data_is_early_unless_the_copy_it_may_be_for_has_been_given_up(requests: str, early: bool) -> None:
+    outstanding = owed(*requests)
+    outstanding.data_came_early()
+    assert bool(outstanding.early) is early

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support import messages as m
 from tests.support.named import NOTHING, elsewhere, prepare, run, two_servers, unknown, use
 from tests.support.playbook import Playbook
 
@@ -276,6 +277,42 @@ def test_names_in_many_deallocates_are_told_as_far_as_they_are_remembered() -> N
     book.to_client(unknown("howdah_999"), "Z I")
 
 
+def test_a_name_that_is_deallocated_and_closed_is_gone() -> None:
+    book = Playbook()
+    prepare(book)
+    book.client("P deallocate x", "B", "E", "C x", "S")
+    book.to_server("P DEALLOCATE howdah_1", "B", "E", "C x", "S")
+    book.server("1", "2", "C DEALLOCATE", "3", "Z I")
+    book.to_client("1", "2", "C DEALLOCATE", "3", "Z I")
+    is_gone(book)
+
+
+def test_a_name_that_a_server_deallocates_twice_is_gone_once() -> None:
+    book = Playbook()
+    prepare(book)
+    book.client("P deallocate x", m.bind("one"), "P deallocate x", m.bind("two"))
+    book.client(m.execute("one"), m.execute("two"), "S")
+    book.server("1", "2", "1", "2", "C DEALLOCATE", "C DEALLOCATE", "Z I")
+    book.wire().take()
+    book.stage().transport.take()
+    is_gone(book)
+    (text,) = book.pool.statements.statements.values()
+    assert text.clients == 0
+
+
+def test_a_name_that_something_else_has_freed_is_free() -> None:
+    """A function may deallocate, too; then the Parse of a taken name succeeds."""
+    book = Playbook()
+    prepare(book)
+    book.client("p x select 2", "B x", "S")
+    book.to_server("p howdah_1 select 2", "B howdah_1", "S")
+    book.server("1", "2", "Z I")
+    book.to_client("1", "2", "Z I")
+    use(book)
+    wanted = {text.text: text.clients for text in book.pool.statements.statements.values()}
+    assert wanted == {b"select 1\0\0\0": 0, b"select 2\0\0\0": 1}
+
+
 # All of them.
 
 
@@ -334,6 +371,11 @@ def test_a_name_that_is_being_closed_is_gone_too(closing: str) -> None:
     sent = FRESH if closing.startswith("Q") else closing
     book.to_server("P discard all", "B", "E", sent, "S", on=2)
     book.server("1", "2", "C DISCARD ALL", on=2)
+    assert not book.session().prepared.names  # type: ignore[union-attr]
+    replies = ("3",) if closing == "C x" else (unknown("howdah_2"), "Z I")
+    book.server(*replies, "Z I", on=2)
+    told = ("3",) if closing == "C x" else (unknown("x"), "Z I")
+    book.to_client("1", "2", "C DISCARD ALL", *told, "Z I")
     assert not book.session().prepared.names  # type: ignore[union-attr]
 
 

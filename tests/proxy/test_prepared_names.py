@@ -69,6 +69,15 @@ def test_another_server_prepares_for_whoever_asks_first() -> None:
     use(book, at="howdah_2", on=2)
 
 
+def test_a_notice_about_a_text_that_is_repeated_is_old_news() -> None:
+    book = two_servers()
+    prepare(book)
+    elsewhere(book)
+    book.client("B x", "E", "S")
+    book.server("N identifier will be truncated", "1", "N hello", *ROW, "Z I", on=2)
+    book.to_client("N hello", *ROW, "Z I")
+
+
 def test_an_error_in_the_text_that_another_server_finds_reaches_the_client() -> None:
     book = two_servers()
     prepare(book)

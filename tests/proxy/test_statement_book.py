@@ -280,6 +280,16 @@ def test_what_a_client_that_leaves_was_preparing_is_closed(answered: bool) -> No
         book.to_server("C howdah_1", "p howdah_2 select 1", "s howdah_2", "S")
 
 
+def test_a_client_that_leaves_before_its_settings_are_known_leaves_nothing() -> None:
+    book = Playbook()
+    book.client("Q set timezone to tokyo", "p x select 1", "S")
+    book.client_leaves()
+    book.server("S TimeZone=Asia/Tokyo", "C SET", "Z I", "1", "t", "T", "Z I")
+    book.cancel_over()
+    assert book.state() == "idle"
+    assert len(book.server_at().statements) == 0
+
+
 def test_a_client_that_leaves_in_the_middle_of_replacing_a_name_leaves_nothing() -> None:
     book = Playbook()
     prepare(book)

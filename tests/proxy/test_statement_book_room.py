@@ -159,6 +159,12 @@ def test_a_limit_that_is_lowered_holds_when_the_next_statement_comes() -> None:
     book.to_server("C howdah_1", "C howdah_2", "C howdah_3", "Q x")
 
 
+def test_a_limit_that_is_raised_spares_what_was_to_be_closed() -> None:
+    book = crowded(max_prepared_statements=2)
+    book.manager.apply(book.settings.model_copy(update={"max_prepared_statements": 3}))
+    use(book, "x2", at="howdah_2")
+
+
 # Queries of ours.
 
 

@@ -179,6 +179,21 @@ def test_a_name_whose_rows_differ_is_closed_and_taken_anew() -> None:
     use(book, at="howdah_2", on=2)
 
 
+def test_other_statements_of_the_client_are_not_concerned() -> None:
+    book = two_servers()
+    prepare(book, "y", "select 2")
+    prepare(book, at="howdah_2")
+    run(book, "alter table t", "ALTER TABLE")
+    elsewhere(book)
+    for name, number in (("x", 3), ("y", 4)):
+        book.client(f"B {name}", "S")
+        book.wire(2).take()
+        book.server("1", "t", WIDER if name == "x" else "T", on=2)
+        book.to_server("B howdah_0" if name == "x" else f"B howdah_{number}", "S", on=2)
+        book.server(unknown("howdah_0") if name == "x" else "2", "Z I", on=2)
+        book.to_client(STALE if name == "x" else "2", "Z I")
+
+
 def test_every_client_that_knows_the_old_rows_is_told() -> None:
     book = two_servers()
     prepare(book)
@@ -195,6 +210,38 @@ def test_every_client_that_knows_the_old_rows_is_told() -> None:
         book.to_server("B howdah_0", "E", "S", on=2)
         book.server(unknown("howdah_0"), "Z I", on=2)
         book.to_client(STALE, "Z I", by=by)
+
+
+@pytest.mark.parametrize("describe", ["s x", "D"])
+def test_a_group_that_asks_for_the_new_rows_gets_them(describe: str) -> None:
+    book = altered()
+    book.client("B x", describe, "E", "S")
+    book.to_server(*VERIFY, on=2)
+    book.server("1", "t", WIDER, on=2)
+    book.to_server("B howdah_2", describe.replace("x", "howdah_2"), "E", "S", on=2)
+    book.server("2", WIDER, "D 1", "C SELECT 1", "Z I", on=2)
+    book.to_client("2", WIDER, "D 1", "C SELECT 1", "Z I")
+    use(book, at="howdah_2", on=2)
+
+
+@pytest.mark.parametrize(
+    ("before", "replies", "later", "told"),
+    [
+        ("Q x", ("C X", "Z I"), (), False),
+        ("S", ("Z I",), (), False),
+        ("Q begin", ("C BEGIN", "Z T"), (), True),
+        ("E", (), ("C X",), True),
+    ],
+)
+def test_only_a_group_of_its_own_outside_of_a_transaction_gets_new_rows(
+    before: str, replies: tuple[str, ...], later: tuple[str, ...], told: bool
+) -> None:
+    book = altered()
+    book.client(before, "B x", "D", "E", "S")
+    book.server(*replies, on=2)
+    book.to_server(before, *VERIFY, on=2)
+    book.server(*later, "1", "t", WIDER, on=2)
+    book.to_server("B howdah_0" if told else "B howdah_2", "D", "E", "S", on=2)
 
 
 @pytest.mark.parametrize("describe", ["s y", "D"])
