@@ -56,10 +56,10 @@ SKIPPED: Final = frozenset((REPEATED, EVICTED, UNNAMED, DESCRIBED, SETTING))
 class Name:
     """One name of a client's, and the note about each Bind and Describe of it. `pending` is what is still to
     be answered about the name itself; `before` what it stood for until then. `stale`: its rows no longer look
-    as the client was told.
+    as the client was told. `gone`: it stands for nothing any more.
     """
 
-    __slots__ = ("before", "closed", "kind", "name", "pending", "size", "stale", "statement")
+    __slots__ = ("before", "closed", "gone", "kind", "name", "pending", "size", "stale", "statement")
 
     def __init__(self, name: bytes, statement: "Statement", before: "Name | None") -> None:
         self.kind = CALLED
@@ -70,6 +70,7 @@ class Name:
         self.before = before
         self.closed = False
         self.stale = False
+        self.gone = False
 
 
 class Note:

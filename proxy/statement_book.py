@@ -146,7 +146,7 @@ class StatementBook:
         """Statements that change these settings; none where they would have replies we could not tell from
         the client's, or where the client itself may be about to change them.
         """
-        if self._owes(server, CHANGES) or not self._ends_in_sync():
+        if self._owes(server, CHANGES) or self._ends_in_query():
             return []
         names = self._pool.tracked.names
         changed = [
@@ -156,12 +156,14 @@ class StatementBook:
         ]
         return changed if all(text.startswith(b"SET ") for text in changed) else []
 
-    def _ends_in_sync(self) -> bool:
-        """Whether what is being sent is known to be a group of extended messages with its Sync: PostgreSQL
-        behaves oddly where an Execute, of ours too, is followed by a simple Query without one.
+    def _ends_in_query(self) -> bool:
+        """Whether the group of extended messages at hand is followed by a simple Query instead of its Sync:
+        PostgreSQL behaves oddly where that stands behind an Execute, of ours too.
         """
-        kinds = {message[0] for message in self.coming}
-        return tags.SYNC in kinds and tags.QUERY not in kinds and tags.FUNCTION_CALL not in kinds
+        for message in self.coming:
+            if message[0] in ENDS_GROUP:
+                return message[0] != tags.SYNC
+        return False
 
     def _set(self, server: "Server", settings: list[bytes]) -> bytes:
         """Execute them within the client's group of messages. Both ways being in one transaction, PostgreSQL
@@ -203,6 +205,9 @@ class StatementBook:
 
     def _drop(self, entry: Name) -> None:
         """A name no longer stands for its statement."""
+        if entry.gone:
+            return
+        entry.gone = True
         self.size -= entry.size
         self._pool.statements.unwanted(entry.statement)
         if self.names.get(entry.name) is entry:
@@ -252,10 +257,9 @@ class StatementBook:
         entry = note.entry
         if note.preparation is not None:
             server.statements.remove(note.preparation)
-        if entry is not None and (entry.pending is None or entry.pending is note):
+        if entry is not None and not entry.gone:
             entry.pending = None
-            if self.names.get(entry.name) is entry:
-                self._drop(entry)
+            self._drop(entry)
 
     def ready(self, server: "Server") -> None:
         """A group of messages is over: the settings its statements were parsed under are known now."""
@@ -277,7 +281,7 @@ class StatementBook:
         found = self._statement(server, statement.text) or self._private(server, statement.text)
         server.statements.adopt(preparation, found)
         known = note.entry or self.names.get(note.name)
-        if known is not None and known.statement is statement:
+        if known is not None and known.statement is statement and not known.gone:
             self._move(known, found)
 
     def executed(self, server: "Server", command: bytes) -> None:

@@ -107,7 +107,7 @@ def test_a_name_is_repeated_elsewhere_under_the_settings_of_its_parse() -> None:
     assert texts(book) == [(b"UTC", 1)]
 
 
-@pytest.mark.parametrize("tail", ["H", "Q x", "F"])
+@pytest.mark.parametrize("tail", ["Q x", "F"])
 def test_where_settings_cannot_be_changed_unseen_the_name_stands_for_a_statement_under_these(
     tail: str,
 ) -> None:
@@ -126,8 +126,8 @@ def test_a_statement_under_these_settings_may_be_there_already() -> None:
     elsewhere(book)
     moved_to_tokyo(book)
     prepare(book, "y", at="howdah_2", on=2)
-    book.client("B x", "H")
-    book.to_server("B howdah_2", "H", on=2)
+    book.client("B x", "Q x")
+    book.to_server("B howdah_2", "Q x", on=2)
     assert texts(book) == [(b"UTC", 0), (b"Asia/Tokyo", 2)]
 
 
@@ -139,8 +139,8 @@ def test_without_room_for_it_such_a_statement_is_one_s_own() -> None:
     book.client("p y select 1", "S", by="rival")
     book.to_server(NOTHING, "S")
     book.server("3", "Z T")
-    book.client("B x", "H")
-    book.to_server("p howdah_2 select 1", "B howdah_2", "H", on=2)
+    book.client("B x", "Q x")
+    book.to_server("p howdah_2 select 1", "B howdah_2", "Q x", on=2)
     book.server("1", "2", on=2)
     book.to_client("2")
     assert texts(book) == [(b"UTC", 1)]
