@@ -187,6 +187,24 @@ def test_a_text_that_was_read_under_other_settings_is_not_taken_for_another_clie
     book.to_server("p howdah_2 select 1", "S")
 
 
+def test_a_name_that_was_closed_in_the_meantime_is_not_counted_again() -> None:
+    book = Playbook()
+    book.client("Q set timezone to tokyo", "p x select 1", "C x", "S")
+    book.server(TOKYO, "C SET", "Z I", "1", "t", "T", "3", "Z I")
+    assert texts(book) == [(b"UTC", 0), (b"Asia/Tokyo", 0)]
+
+
+def test_one_client_cannot_fill_the_registry_for_ever() -> None:
+    book = Playbook(max_shared_statements=10)
+    for number in range(10):
+        zone = ("Asia/Tokyo", "UTC")[number % 2]
+        book.client("Q set", f"p x select {number}", "C x", "S")
+        book.server(f"S TimeZone={zone}", "C SET", "Z I", "1", "t", "T", "3", "Z I")
+    book.client("X")
+    book.wire().take()
+    prepare(book, "y", "something else", at="howdah_11", by="b")
+
+
 def test_what_another_server_has_is_not_touched_by_what_was_unsure_on_the_first() -> None:
     book = two_servers()
     book.client("Q set timezone to tokyo", "p x select 1", "S")
