@@ -22,7 +22,7 @@ from tests.support.wire import Raw
 
 pytestmark = howdah_only("other poolers do not promise it")
 
-_SILENCE = 0.2
+_SILENCE = 0.5
 Step = tuple[str, bytes, bool]
 """Who sends what, and whether that is answered up to a ReadyForQuery; else nothing may come."""
 
@@ -54,9 +54,48 @@ def described(name: str) -> bytes:
     return m.bind("", name) + m.describe(b"P") + m.execute()
 
 
+def prepared(name: str, number: int) -> bytes:
+    """One of several statements without rows, which may also be described in a failed transaction."""
+    return m.parse(name, f"set local statement_timeout = {number}000")
+
+
+FIVE = [f"s{number}" for number in range(5)]
 INSTANT = "select extract(epoch from timestamptz '2001-02-03 04:05:06')"
 
 SCENES = {
+    "more statements than a server keeps": Scene(
+        1,
+        [
+            *(x("a", m.parse(name, f"select '{name}'")) for name in FIVE),
+            x("a", *(described(name) for name in FIVE)),
+            x("b", m.parse("t", "select 'another'"), described("t")),
+            x("a", *(described(name) for name in FIVE)),
+            x("a", *(described(name) for name in reversed(FIVE))),
+        ],
+    ),
+    "more statements than a server keeps, in a failed transaction": Scene(
+        1,
+        [
+            q("a", "begin"),
+            x("a", *(prepared(name, number) for number, name in enumerate(FIVE))),
+            q("a", "select 1/0"),
+            x("a", *(m.describe(b"S", name) for name in FIVE)),
+            q("a", "rollback"),
+            x("a", *(described(name) for name in FIVE)),
+        ],
+    ),
+    "the unnamed statements of two clients": Scene(
+        1,
+        [
+            x("a", m.parse("", "select 'of a'")),
+            x("b", m.parse("", "select 'of b'")),
+            x("a", m.describe(b"S"), described("")),
+            x("b", described("")),
+            q("b", "select 'no more'"),
+            x("a", described("")),
+            x("b", described("")),
+        ],
+    ),
     "a known text in a failed transaction": Scene(
         1,
         [
@@ -122,7 +161,7 @@ SCENES = {
 def pooler(module_launch: Launch, server: Server) -> Pooler:
     sizes = [scene.servers for scene in SCENES.values()]
     pools = {f"scene_{number}": entry(server, pool_size=size) for number, size in enumerate(sizes)}
-    return module_launch({**pools, BYSTANDER: entry(server)})
+    return module_launch({**pools, BYSTANDER: entry(server)}, {"max_prepared_statements": 3})
 
 
 @pytest.mark.usefixtures("alive")
@@ -131,7 +170,7 @@ def test_an_exchange_goes_as_with_postgresql(pooler: Pooler, server: Server, num
     steps = SCENES[name].steps
     expected = list(played(server, server.database, steps))
     for said, (step, got) in zip(expected, played(pooler, f"scene_{number}", steps), strict=True):
-        assert got == said[1], step
+        assert got == said[1], f"{step}: {got} where PostgreSQL says {said[1]}"
 
 
 def played(target: Target, database: str, steps: Sequence[Step]) -> Iterator[tuple[Step, list[Message]]]:

@@ -1,14 +1,16 @@
 """What one client leaves on its way: nothing of it reaches whoever has the server next."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
-from tests.conformance.expect import sqlstates
+from tests.conformance.expect import rival_is_served, rival_waits, sqlstates
 from tests.integration.conftest import FAKE, Launch, before_fake
 from tests.support import messages as m
-from tests.support.fault_proxy import FaultProxy, Way, wait_until
+from tests.support.fault_proxy import FaultProxy, Faults, Way, wait_until
 from tests.support.pooler import Pooler
 from tests.support.script import Conversation, FakeServer, default_script
 from tests.support.server import Server
@@ -21,6 +23,15 @@ ROW = m.row_description(["stray"]) + m.data_row(["stray"])
 GOOD = ROW + m.command_complete("SELECT 1") + m.ready_for_query()
 LATE = b"late COPY data"
 _PATIENCE = 5.0
+_LOCK = 20_240_229
+BLOCKED = f"select pg_advisory_xact_lock({_LOCK})"
+
+
+@pytest.mark.usefixtures("alive")
+def test_a_client_keeps_its_server_until_all_it_has_asked_is_answered(pooler: Pooler) -> None:
+    with pooler.raw(ONE, timeout=_PATIENCE) as client:
+        client.send(m.query("select 'first'"), m.one_shot("select 'second'"), m.query("select 'third'"))
+        assert [m.rows(client.until()) for _ in range(3)] == [[["first"]], [["second"]], [["third"]]]
 
 
 @pytest.mark.parametrize("unasked", [ROW, GOOD, m.message(b"1")], ids=["a row", "a reply", "ParseComplete"])
@@ -111,24 +122,38 @@ def test_a_server_that_has_half_a_message_is_lent_to_nobody(behind: Pooler) -> N
 
 def test_a_cancel_that_is_late_finds_nobody_else(behind: Pooler, server: Server, proxy: FaultProxy) -> None:
     """The query ended while the request was on its way: the server waits for that, and so does a rival."""
-    with behind.raw(ONE) as client, behind.raw(ONE) as rival:
-        client.send(m.query("select pg_sleep(0.3) /* short */"))
-        server.wait_for_query("/* short */")
+    with behind.raw(ONE) as client, behind.raw(ONE) as rival, locked(server) as unlock:
+        client.send(m.query(BLOCKED))
+        server.wait_for_query(BLOCKED)
         links = len(proxy.links)
-        proxy.hold_new(0.8)
+        # Of the connections to come only: the request does not get through.
+        proxy.faults = late = Faults(blackhole={Way.TO_SERVER})
         cancel = threading.Thread(target=behind.cancel, args=(client,))
         cancel.start()
         wait_until(lambda: len(proxy.links) > links, _PATIENCE, "the request is on its way")
+        unlock()
         assert sqlstates(client.until()) == []
-        rival.send(m.query("select pg_sleep(0.8), 'rival'"))
-        assert m.rows(rival.until()) == [["", "rival"]]
+        rival_waits(behind, rival)
+        late.blackhole.clear()
+        rival_is_served(rival)
         cancel.join()
 
 
 def test_a_key_with_another_secret_cancels_nobody(pooler: Pooler, server: Server) -> None:
-    with pooler.raw(ONE) as client:
-        client.send(m.query("select pg_sleep(0.3), 'mine' /* undisturbed */"))
-        server.wait_for_query("/* undisturbed */")
+    with pooler.raw(ONE) as client, locked(server) as unlock:
+        client.send(m.query(BLOCKED))
+        server.wait_for_query(BLOCKED)
         pid, secret = client.greeting.pid, client.greeting.secret
         send_cancel((pooler.host, pooler.port), pid, bytes(byte ^ 1 for byte in secret))
-        assert m.rows(client.until()) == [["", "mine"]]
+        unlock()
+        assert sqlstates(client.until()) == []
+
+
+@contextmanager
+def locked(server: Server) -> Iterator[Callable[[], object]]:
+    """Nobody gets the lock that BLOCKED wants, until what this returns is called."""
+    server.sql(f"select pg_advisory_lock({_LOCK})")
+    try:
+        yield partial(server.sql, f"select pg_advisory_unlock({_LOCK})")
+    finally:
+        server.sql("select pg_advisory_unlock_all()")
