@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -78,11 +79,18 @@ class Author:
 class Guest:
     """One client: what it has still to say, what it must hear in the end, what it has heard."""
 
-    def __init__(self, book: Playbook, name: str, chance: random.Random) -> None:
+    def __init__(
+        self,
+        book: Playbook,
+        name: str,
+        chance: random.Random,
+        author: type[Author],
+        backend: type[Backend],
+    ) -> None:
         self.name = name
         self.zone = chance.choice(ZONES)
-        self.script = Author(name, chance).script(chance.randrange(1, 7))
-        self.expected = Backend(self.zone).feed(self.script)
+        self.script = author(name, chance).script(chance.randrange(1, 7))
+        self.expected = backend(self.zone).feed(self.script)
         self.heard = b""
         self.leaves_at = len(self.script) * 2 if chance.random() < 0.8 else chance.randrange(len(self.script))
         self.said = 0
@@ -106,9 +114,10 @@ class Guest:
 class Cluster:
     """The servers behind a playbook, each with what it has still to say."""
 
-    def __init__(self, book: Playbook, chance: random.Random) -> None:
+    def __init__(self, book: Playbook, chance: random.Random, backend: type[Backend]) -> None:
         self._book = book
         self._chance = chance
+        self._model = backend
         self._backends: dict[int, Backend] = {}
         self._unsent: dict[int, bytes] = {}
 
@@ -126,7 +135,7 @@ class Cluster:
         return bool(self._unsent[on] and wire.reading) or wire.ended
 
     def _backend(self, on: int) -> Backend:
-        return self._backends.setdefault(on, Backend())
+        return self._backends.setdefault(on, self._model())
 
     def step(self, on: int) -> None:
         server = self._book.server_at(on)
@@ -140,11 +149,20 @@ class Cluster:
             self._book.server_closes(on)
 
 
-def play(seed: int, *, clients: int, servers: int, mode: str) -> None:
+def play(
+    seed: int,
+    *,
+    clients: int,
+    servers: int,
+    mode: str = "transaction",
+    author: type[Author] = Author,
+    backend: type[Backend] = Backend,
+    **settings: Any,
+) -> None:
     chance = random.Random(seed)
-    book = Playbook(open=servers, pool_mode=mode, server_reset_query="")
-    cluster = Cluster(book, chance)
-    guests = [Guest(book, f"guest{number}", chance) for number in range(clients)]
+    book = Playbook(open=servers, pool_mode=mode, server_reset_query="", **settings)
+    cluster = Cluster(book, chance, backend)
+    guests = [Guest(book, f"guest{number}", chance, author, backend) for number in range(clients)]
     while True:
         speakers = [guest for guest in guests if guest.can_speak]
         busy = cluster.busy()
