@@ -119,6 +119,9 @@ class StatementBook:
         values = self._pool.tracked.parsing(server.values)
         if known.statement.values is values or self._settings(server, values, known.statement.values):
             return None
+        if self._owes(server, ENDS_GROUP):
+            # The message comes again when no earlier group is owed; then more may be possible.
+            return None
         # Other clients with the settings it was made for must not get a plan made under these.
         text = known.statement.text
         self._move(known, self._statement(server, text) or self._private(server, text))
