@@ -11,6 +11,7 @@ Left out, because it is unlike PostgreSQL for a reason that the README gives, or
 - session state: untracked settings, temporary tables, WITH HOLD, LISTEN, session-level locks;
 - DDL that changes what a prepared statement returns, which is healed where PostgreSQL gives an error;
 - rows in no order, which is another one where the server reuses space;
+- DISCARD PLANS, after which a server reads every literal again, by the settings of whoever comes first;
 - DDL that no command tag tells, such as in DO.
 
 And left out, because PostgreSQL's own reply depends on how often a plan was used before: an expression over
@@ -211,4 +212,4 @@ def deallocations(name: str) -> Sequence[str]:
     )
 
 
-FORGET_ALL = ("deallocate all", "DEALLOCATE PREPARE ALL", "discard all", "discard plans")
+FORGET_ALL = ("deallocate all", "DEALLOCATE PREPARE ALL", "discard all")
