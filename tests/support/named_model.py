@@ -3,7 +3,7 @@
 Law: as there, an opinion of its own, taken from PostgreSQL's documentation and its behaviour. What a
 statement answers tells its text, so that one client's statement is never taken for another's.
 
-Queries are those of `model` and `deallocate NAME`, `deallocate all`, `discard all` and `prepare NAME as ...`.
+Queries are those of `model` and `deallocate NAME`, `deallocate all`, `discard all`, `prepare NAME as ...`.
 """
 
 from tests.support import messages as m
@@ -97,7 +97,9 @@ class NamedBackend(Backend):
             return False
         if name in self._statements:
             return self._complain("42P05", f'prepared statement "{name}" already exists')
-        self._statements[name] = text
+        rows = text.lower().split(" ")[0] not in _WITHOUT_ROWS
+        # As a literal of a time would, a text with a name keeps how it was read.
+        self._statements[name] = f"{text} as read in {self.zone}" if name and rows else text
         self._say(m.message(b"1"))
         return True
 
