@@ -107,6 +107,31 @@ def test_a_name_is_repeated_elsewhere_under_the_settings_of_its_parse() -> None:
     assert texts(book) == [(b"UTC", 1)]
 
 
+@pytest.mark.parametrize("tail", ["H", "D", "E"])
+def test_settings_are_changed_for_a_group_whose_end_is_yet_to_come(tail: str) -> None:
+    book = two_servers()
+    prepare(book)
+    elsewhere(book)
+    moved_to_tokyo(book)
+    book.client("B x", tail)
+    there, back = setting("howdah_2", "UTC"), setting("howdah_4", "Asia/Tokyo")
+    book.to_server(there, "p howdah_3 select 1", back, "B howdah_3", tail, on=2)
+
+
+@pytest.mark.parametrize("before", ["Q x", "S", "F"])
+def test_what_needs_other_settings_waits_until_they_can_be_changed(before: str) -> None:
+    replies = {"Q x": ("C X", "Z I"), "S": ("Z I",), "F": ("V", "Z I")}[before]
+    book = two_servers()
+    prepare(book)
+    elsewhere(book)
+    moved_to_tokyo(book)
+    book.client(before, "B x", "S")
+    book.to_server(before, on=2)
+    book.server(*replies, on=2)
+    there, back = setting("howdah_2", "UTC"), setting("howdah_4", "Asia/Tokyo")
+    book.to_server(there, "p howdah_3 select 1", back, "B howdah_3", "S", on=2)
+
+
 @pytest.mark.parametrize("tail", ["Q x", "F"])
 def test_where_settings_cannot_be_changed_unseen_the_name_stands_for_a_statement_under_these(
     tail: str,
