@@ -52,6 +52,7 @@ def strip(piece: Piece, *, dropping: bool, skipping: bool, behind: bool, streami
     rest of the last message is still to come.
     """
     buffer, end, lead, messages = piece
+    dropping = dropping and lead > 0
     drops: list[Edit] = []
     left: Messages = []
     gone = 0

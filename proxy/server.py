@@ -161,6 +161,9 @@ class Server:
             self.statements.clear()
         elif command.startswith(b"DEALLOCATE ALL"):
             self.statements.clear()
+        elif command.startswith(b"DISCARD PLANS"):
+            # Texts would be read anew under the settings of whoever comes first.
+            self.statements.retire_all()
         elif command.startswith(_ALTERING):
             self.pool.database.ddl += 1
             self.altered = True

@@ -249,11 +249,9 @@ class Session:
             prepared.coming, prepared.fresh = messages, fresh
             if fresh and server.statements.crowded:
                 self._make_room(server, prepared)
-        plain = not (outstanding.skipping or outstanding.copying or outstanding.early or self._dropping)
         left = False
-        edits: list[Edit] = []
-        if not plain and self._dropping and lead:
-            self._drop_lead(lead, edits)
+        edits: list[Edit] = self._drop_lead(lead, end) if self._dropping else []
+        plain = not (outstanding.skipping or outstanding.copying or outstanding.early)
         data_from = _first_gap(lead, end, messages) if outstanding.copying else end
         for tag, start, stop in messages:
             if prepared is not None and tag in NAMING:
@@ -326,10 +324,12 @@ class Session:
             server.status = tags.STATUS_BUSY
             server.connection.write(closing)
 
-    def _drop_lead(self, lead: int, edits: list[Edit]) -> None:
-        """The rest of a message of which the beginning was dropped."""
-        edits.append((0, lead, b""))
-        self._dropping = self.framer.streaming and lead == self.framer.end
+    def _drop_lead(self, lead: int, end: int) -> list[Edit]:
+        """The rest of a message of which the beginning was dropped. One that fills its piece may not be all of
+        it; where there is none, a message begins.
+        """
+        self._dropping = lead > 0 and lead == end
+        return [(0, lead, b"")] if lead else []
 
     # Without a server.
 
