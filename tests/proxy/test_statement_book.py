@@ -299,6 +299,15 @@ def test_a_client_that_leaves_in_the_middle_of_replacing_a_name_leaves_nothing()
     assert [text.clients for text in book.pool.statements.statements.values()] == [0, 0, 0]
 
 
+def test_a_client_that_leaves_when_the_old_statement_of_a_name_is_closed_leaves_nothing() -> None:
+    book = Playbook()
+    prepare(book)
+    book.client("C x", "p x two")
+    book.server("3")
+    book.client("X")
+    assert [text.clients for text in book.pool.statements.statements.values()] == [0, 0]
+
+
 def test_a_server_that_is_closed_with_statements_pending_troubles_nobody() -> None:
     book = two_servers()
     prepare(book)

@@ -364,6 +364,15 @@ def test_a_name_that_was_closed_or_replaced_meanwhile_is_not_renewed() -> None:
     book.to_client("2", "3", "Z I")
 
 
+def test_a_reply_that_no_deallocate_has_is_passed_on_and_means_nothing() -> None:
+    book = prepared()
+    book.client("Q deallocate x")
+    book.to_server("Q DEALLOCATE howdah_1")
+    book.server("I", "Z I")
+    book.to_client("I", "Z I")
+    use(book)
+
+
 def test_an_error_without_a_code_is_passed_on() -> None:
     book = prepared()
     odd = m.message(b"E", b"Modd\0\0")
