@@ -325,8 +325,8 @@ class Session:
             server.connection.write(closing)
 
     def _drop_lead(self, lead: int, end: int) -> list[Edit]:
-        """The rest of a message of which the beginning was dropped. One that fills its piece may not be all of
-        it; where there is none, a message begins.
+        """The rest of a message of which the beginning was dropped. One that fills its piece may not be all
+        of it; where there is none, a message begins.
         """
         self._dropping = lead > 0 and lead == end
         return [(0, lead, b"")] if lead else []
