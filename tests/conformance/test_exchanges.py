@@ -120,6 +120,23 @@ SCENES = {
             q("b", "commit"),
         ],
     ),
+    "an unnamed statement that stays because the next one was discarded, on another server": Scene(
+        2,
+        [
+            x("a", m.parse("", "select 'stays'"), m.execute("nowhere"), m.parse("", "select 'discarded'")),
+            q("b", "begin"),
+            x("a", described("")),
+            q("b", "commit"),
+        ],
+    ),
+    "the ends of a COPY where there is none": Scene(
+        1,
+        [
+            x("a", m.parse("", "select generate_series(1, 9)"), m.bind(), m.copy_fail("stray"), m.execute()),
+            x("a", m.parse("", "select 1"), m.copy_done(), m.bind(), m.copy_data(b"stray"), m.execute()),
+            q("a", "select 'after'"),
+        ],
+    ),
     "one text in two time zones": Scene(
         1,
         [
@@ -154,6 +171,20 @@ SCENES = {
             q("b", "drop table scene"),
         ],
     ),
+    "rows that look different on another server, and others that do not": Scene(
+        2,
+        [
+            q("a", "create table scene(n int); insert into scene values (1)"),
+            x("a", m.parse("s", "select * from scene"), m.parse("t", "select n from scene")),
+            x("a", run("s"), run("t")),
+            q("b", "alter table scene add column v text"),
+            q("b", "begin"),
+            x("a", run("s")),
+            x("a", run("t")),
+            q("b", "commit"),
+            q("b", "drop table scene"),
+        ],
+    ),
 }
 
 
@@ -171,6 +202,13 @@ def test_an_exchange_goes_as_with_postgresql(pooler: Pooler, server: Server, num
     expected = list(played(server, server.database, steps))
     for said, (step, got) in zip(expected, played(pooler, f"scene_{number}", steps), strict=True):
         assert got == said[1], f"{step}: {got} where PostgreSQL says {said[1]}"
+
+
+@pytest.mark.usefixtures("alive")
+def test_a_server_keeps_no_more_statements_than_it_may(pooler: Pooler) -> None:
+    with pooler.raw("scene_0") as client:
+        client.ask(*(m.parse(name, f"select 'too many, {name}'") for name in FIVE), m.sync())
+        assert client.value("select count(*) from pg_prepared_statements") == "3"
 
 
 def played(target: Target, database: str, steps: Sequence[Step]) -> Iterator[tuple[Step, list[Message]]]:

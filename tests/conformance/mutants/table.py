@@ -146,6 +146,13 @@ FAULTS: Final = (
         EXCHANGES,
     ),
     Fault(
+        "statements of the same rows are called stale",
+        ("proxy/statement_replies.py", "StatementReplies._described"),
+        "if known.statement is statement:",
+        "if True:",
+        EXCHANGES,
+    ),
+    Fault(
         "a client reads our names",
         ("proxy/statement_replies.py", "StatementReplies._in_own_words"),
         "if found is None:",
@@ -158,6 +165,13 @@ FAULTS: Final = (
         "if not discarded:",
         "if True:",
         PIPELINES,
+    ),
+    Fault(
+        "what stays behind an error is forgotten",
+        ("proxy/unnamed.py", "Unnamed.failed"),
+        "if later:",
+        "if True:",
+        EXCHANGES,
     ),
     Fault(
         "a server in a transaction is lent",
@@ -212,6 +226,13 @@ FAULTS: Final = (
         "what was closed on a server is taken for prepared",
         (_STATEMENTS, "ServerStatements.retire"),
         "self.remove(preparation)",
+        "pass",
+        EXCHANGES,
+    ),
+    Fault(
+        "nothing is closed to make room",
+        (_STATEMENTS, "ServerStatements.overdue"),
+        "self.retire(preparation)",
         "pass",
         EXCHANGES,
     ),
