@@ -154,6 +154,19 @@ def test_a_text_of_more_than_anybody_writes_is_refused_and_its_rest_dropped(read
     assert book.pool.statements.size == 0
 
 
+def test_the_rest_of_a_refused_text_is_dropped_in_however_many_pieces_it_waited() -> None:
+    book = Playbook()
+    book.enter("a", timezone="Asia/Tokyo")
+    parse = m.parse("x", "y" * NAMED_MOST)
+    step = 4 << 20
+    for at in range(0, len(parse), step):
+        book.client(parse[at : at + step])
+    book.client("S", "Q next")
+    book.to_server("Q SET TimeZone='Asia/Tokyo'")
+    book.server("S TimeZone=Asia/Tokyo", "C SET", "Z I")
+    book.to_server(FAILING, "S", "Q next")
+
+
 def test_a_name_that_is_too_long_to_have_an_end_is_refused_too() -> None:
     book = Playbook()
     parse = m.parse("x" * 40_000, "y" * NAMED_MOST)

@@ -106,6 +106,20 @@ def test_the_first_half_of_a_long_message_waits_for_its_other_half_too() -> None
     assert book.state() == "idle"
 
 
+@pytest.mark.parametrize("step", [1, 3, 100])
+def test_copy_data_nobody_can_want_is_dropped_in_however_many_pieces_it_waited(step: int) -> None:
+    book = Playbook()
+    book.enter("a", timezone="Asia/Tokyo")
+    data = m.copy_data(b"stray")
+    book.client("S", data[:5])
+    for at in range(5, len(data), step):
+        book.client(data[at : at + step])
+    book.client("Q next")
+    book.to_server("Q SET TimeZone='Asia/Tokyo'")
+    book.server("S TimeZone=Asia/Tokyo", "C SET", "Z I")
+    book.to_server("S", "Q next")
+
+
 def test_a_client_that_sends_much_while_it_waits_is_read_no_further_until_it_goes_on() -> None:
     book = pipelined()
     book.client("Q " + "x" * HELD_MOST)
