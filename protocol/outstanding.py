@@ -117,12 +117,15 @@ class Outstanding:
         self.queue.append(request | NOTED)
         self.notes.append(note)
 
-    def query_follows(self) -> None:
-        """A simple Query is about to be pushed behind other requests.
+    def query_follows(self, busy: bool) -> None:
+        """A simple Query or a FunctionCall is about to be pushed. `busy`: no ReadyForQuery has come since
+        something was sent.
 
         Behind an Execute without a Sync PostgreSQL loses track of its transaction: it says that it is idle
         and is not (seen with 18.4). Nobody else should meet such a server.
         """
+        if busy and not self.queue and not self.skipping:
+            self.mixed = True
         for request in reversed(self.queue):
             if request & _TAG in _ENDS_IN_READY:
                 return

@@ -344,7 +344,7 @@ class Prepared(StatementReplies):
     ) -> int:
         """A simple Query that may be a DEALLOCATE of a name that only we know."""
         outstanding = server.outstanding
-        outstanding.query_follows()
+        outstanding.query_follows(server.status == tags.STATUS_BUSY)
         known = None
         if self.names and start + 5 < stop <= end and may_be(buffer[start + 5]):
             known = self._deallocated(buffer[start + 5 : stop])

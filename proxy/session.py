@@ -262,8 +262,8 @@ class Session:
                     break
                 self._dropping = outcome == REST_DROPPED
             elif tag in ANSWERED:
-                if tag == tags.QUERY and queue:
-                    outstanding.query_follows()
+                if tag == tags.QUERY or tag == tags.FUNCTION_CALL:
+                    outstanding.query_follows(server.status == tags.STATUS_BUSY)
                 # What `push` does when nothing is special, without the call.
                 if plain:
                     queue.append(tag)

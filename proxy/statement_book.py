@@ -142,8 +142,10 @@ class StatementBook:
         note = Note(notes.REPEATED, self.group, known.name)
         preparation = self._prepare(server, note, statement, now)
         server.outstanding.note(tags.PARSE, note)
-        after = self._set(server, back)
-        return preparation, before + rename.parse(preparation.name, statement.text) + after
+        parsed = rename.parse(preparation.name, statement.text)
+        if statement.shape is None:
+            parsed += self._describe(server, preparation)
+        return preparation, before + parsed + self._set(server, back)
 
     def _settings(self, server: "Server", have: "Values", want: "Values") -> list[bytes]:
         """Statements that change these settings; none where they would have replies we could not tell from

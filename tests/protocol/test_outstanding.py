@@ -61,6 +61,12 @@ def test_the_start_of_a_copy_by_a_simple_query_comes_with_its_note(reply: str) -
     assert outstanding.reply(ord(reply)) == "the note"
 
 
+def test_a_query_in_a_group_of_which_all_is_answered_but_the_sync_leaves_the_transaction_in_doubt() -> None:
+    outstanding = Outstanding()
+    outstanding.query_follows(busy=True)
+    assert outstanding.mixed
+
+
 @pytest.mark.parametrize("request_", "QE")
 def test_rows_belong_to_what_is_executed(request_: str) -> None:
     outstanding = owed(request_, "S")
@@ -273,20 +279,29 @@ def test_copy_data_may_be_wanted_while_something_is_owed() -> None:
 @pytest.mark.parametrize("requests", ["E", "PBE", "PBED", "SEC"])
 def test_a_query_behind_an_execute_without_its_sync_leaves_the_transaction_in_doubt(requests: str) -> None:
     outstanding = owed(*requests)
-    outstanding.query_follows()
+    outstanding.query_follows(busy=True)
     assert outstanding.mixed
 
 
-@pytest.mark.parametrize("requests", ["", "P", "BD", "ES", "EQ", "EF", "ESPBD"])
+@pytest.mark.parametrize("requests", ["P", "BD", "ES", "EQ", "EF", "ESPBD"])
 def test_a_query_elsewhere_leaves_nothing_in_doubt(requests: str) -> None:
     outstanding = owed(*requests)
-    outstanding.query_follows()
+    outstanding.query_follows(busy=True)
     assert not outstanding.mixed
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_query_in_a_group_of_which_everything_has_been_answered_leaves_the_transaction_in_doubt(
+    busy: bool,
+) -> None:
+    outstanding = Outstanding()
+    outstanding.query_follows(busy=busy)
+    assert outstanding.mixed is busy
 
 
 def test_a_query_that_is_discarded_leaves_nothing_in_doubt() -> None:
     outstanding = owed("P", "E")
-    outstanding.query_follows()
+    outstanding.query_follows(busy=True)
     outstanding.push(tags.QUERY)
     outstanding.error()
     assert not outstanding.mixed
@@ -294,7 +309,7 @@ def test_a_query_that_is_discarded_leaves_nothing_in_doubt() -> None:
 
 def test_an_error_ahead_of_a_query_in_another_group_changes_nothing_about_it() -> None:
     outstanding = owed("P", "S", "E")
-    outstanding.query_follows()
+    outstanding.query_follows(busy=True)
     outstanding.push(tags.QUERY)
     outstanding.error()
     assert outstanding.mixed
@@ -303,7 +318,7 @@ def test_an_error_ahead_of_a_query_in_another_group_changes_nothing_about_it() -
 def test_a_noted_request_counts_like_any_other() -> None:
     outstanding = owed()
     outstanding.note(tags.EXECUTE, "the note")
-    outstanding.query_follows()
+    outstanding.query_follows(busy=True)
     assert outstanding.mixed
     assert repr(outstanding) == "<Outstanding [E*]>"
 
