@@ -37,7 +37,7 @@ async def played(stage: Stage, first: int, count: int) -> Run:
 
 
 @howdah_only("other poolers do not promise it")
-@pytest.mark.parametrize(("mode", "count"), [("transaction", 300), ("session", 90), ("statement", 90)])
+@pytest.mark.parametrize(("mode", "count"), [("transaction", 240), ("session", 60), ("statement", 60)])
 async def test_pipelines_are_answered_as_by_postgresql(
     postgres: PostgresServer, mode: Mode, count: int
 ) -> None:

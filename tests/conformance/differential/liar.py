@@ -109,8 +109,14 @@ class Liar:
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await self._relay(reader, writer)
+        self._serving.discard(task)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
         server, to_server = await asyncio.open_connection(self._upstream.host, self._upstream.port)
-        self._writers += [writer, to_server]
+        self._writers.append(to_server)
         lie = self._lie()
 
         def ask(data: bytes) -> None:
@@ -123,7 +129,6 @@ class Liar:
 
         to_server.write(await packet(reader))
         await asyncio.gather(passed_on(reader, ask, to_server), passed_on(server, answer, writer))
-        self._serving.discard(task)
 
 
 def write(writer: asyncio.StreamWriter, data: bytes) -> None:

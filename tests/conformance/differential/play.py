@@ -19,10 +19,14 @@ from tests.conformance.differential.compare import (
 from tests.conformance.differential.normal import Normaliser
 from tests.conformance.differential.script import Script, Wait, trace_replies
 from tests.conformance.differential.wire import Wire
+from tests.support import messages as m
 from tests.support.messages import Message
 
 SILENCE = 0.01
 """Seconds to listen where nothing may come."""
+SETTLED = 1.0
+"""Seconds to wait for the end of a script whose replies were wrong."""
+_END = "the end of it"
 
 _ASKS = "HSQF"
 """What PostgreSQL answers at once, without a Flush behind it."""
@@ -98,6 +102,19 @@ async def follow(wire: Wire, script: Script, expected: Expectation) -> Follower:
         follower.differs(LEAVES)
     wire.hear = wire.unasked.append
     return follower
+
+
+async def settle(wire: Wire, script: Script, sent: int) -> None:
+    """Send what is left of a script, so that nothing of it goes on behind the back of the next.
+
+    Replies are of no interest any more; only how far the session has come is.
+    """
+    seen: list[Message] = []
+    wire.patience = SETTLED
+    wire.hear = seen.append
+    rest = [step.data for step in (*script.all[sent + 1 :], *script.closing)]
+    wire.send(b"".join(rest) + m.query(f"select '{_END}'"))
+    await wire.until(lambda: wire.closed or any(_END.encode() in message.body for message in seen))
 
 
 async def _reach(wire: Wire, follower: Follower, count: int) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tests.conformance.differential.author import write
 from tests.conformance.differential.compare import Difference, Expectation, Follower
 from tests.conformance.differential.coverage import Coverage
-from tests.conformance.differential.play import NotPostgres, expectation, follow
+from tests.conformance.differential.play import NotPostgres, expectation, follow, settle
 from tests.conformance.differential.script import Script
 from tests.conformance.differential.stage import SLOTS, Stage
 from tests.conformance.differential.wire import PATIENCE, Wire
@@ -50,6 +50,8 @@ class Lane:
         self._through = await kept(self._through, script) or await self.stage.through(self.slot)
         self._through.patience = self.patience
         follower = await follow(self._through, script, expected)
+        if follower.over:
+            await settle(self._through, script, follower.sent)
         if follower.over or expected.closed:
             await self._through.leave(politely=False)
             self._through = None
