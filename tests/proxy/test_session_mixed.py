@@ -34,6 +34,31 @@ def test_when_all_has_been_answered(settings: dict[str, Any]) -> None:
     assert book.closed == [ServerClosed.UNCLEAN]
 
 
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("said", [("Q b", "S"), ("Q b", "Q c"), ("F",)])
+def test_among_others_when_all_has_been_answered(said: tuple[str, ...], named: bool) -> None:
+    book = Playbook()
+    if named:
+        prepare(book)
+    book.client("P a", "B", "E", "H")
+    book.server("1", *ROW)
+    book.client(*said)
+    replies = {"S": ("Z I",), "F": ("V", "Z I")}
+    for one in said:
+        book.server(*replies.get(one, ("C B", "Z I")))
+    assert book.closed == [ServerClosed.UNCLEAN]
+
+
+def test_behind_a_group_that_failed_it_does_no_harm() -> None:
+    book = Playbook()
+    book.client("P bad", "H")
+    book.server("E 42601 syntax error")
+    book.client("Q a", "F", "S", "Q b")
+    book.server("Z I", "C B", "Z I")
+    book.to_client("E 42601 syntax error", "Z I", "C B", "Z I")
+    assert book.state() == "idle"
+
+
 @pytest.mark.parametrize("settings", MODES)
 def test_a_query_that_was_discarded_did_no_harm(settings: dict[str, Any]) -> None:
     book = Playbook(**settings)

@@ -141,7 +141,7 @@ def test_where_settings_cannot_be_changed_unseen_the_name_stands_for_a_statement
     elsewhere(book)
     moved_to_tokyo(book)
     book.client("B x", tail)
-    book.to_server("p howdah_2 select 1", "B howdah_2", tail, on=2)
+    book.to_server("p howdah_2 select 1", "s howdah_2", "B howdah_2", tail, on=2)
     assert texts(book) == [(b"UTC", 0), (b"Asia/Tokyo", 1)]
 
 
@@ -165,8 +165,8 @@ def test_without_room_for_it_such_a_statement_is_one_s_own() -> None:
     book.to_server(NOTHING, "S")
     book.server("3", "Z T")
     book.client("B x", "Q x")
-    book.to_server("p howdah_2 select 1", "B howdah_2", "Q x", on=2)
-    book.server("1", "2", on=2)
+    book.to_server("p howdah_2 select 1", "s howdah_2", "B howdah_2", "Q x", on=2)
+    book.server("1", "t", "T", "2", on=2)
     book.to_client("2")
     assert texts(book) == [(b"UTC", 1)]
 
@@ -180,7 +180,7 @@ def test_a_setting_that_is_a_list_cannot_be_changed_unseen() -> None:
     book.server("S search_path=s", "C SET", "Z I", on=2)
     book.to_server("Q set search_path to s", on=2)
     book.client("B x", "S")
-    book.to_server("p howdah_2 select 1", "B howdah_2", "S", on=2)
+    book.to_server("p howdah_2 select 1", "s howdah_2", "B howdah_2", "S", on=2)
     assert [text.clients for text in book.pool.statements.statements.values()] == [0, 1]
 
 

@@ -12,6 +12,8 @@ GONE = unknown("howdah_1")
 CALL = ("B x", "E", "S")
 CALLED = ("B howdah_1", "E", "S")
 ANEW = ("p howdah_2 select 1", "B howdah_2", "E", "S")
+FRESH = ("p howdah_2 select 1", "s howdah_2")
+"""A text of which nobody knows yet what its rows look like."""
 OTHER_WORDS = m.error_response("0A000", "cached plan must not change result type")
 LOOKUP = m.error_response("XX000", "cache lookup failed for type 16400")
 NO_TYPE = m.error_response("42704", "type with OID 16400 does not exist")
@@ -177,9 +179,9 @@ def test_a_group_that_asks_what_its_rows_look_like_is_sent_once_more(describe: s
     book.to_server("B howdah_1", describe.replace("x", "howdah_1"), "E", "S")
     book.server(error, "Z I")
     book.to_client()
-    book.to_server("p howdah_2 select 1", "B howdah_2", describe.replace("x", "howdah_2"), "E", "S")
+    book.to_server(*FRESH, "B howdah_2", describe.replace("x", "howdah_2"), "E", "S")
     replies = "2", "T", "D 1", "C SELECT 1", "Z I"
-    book.server("1", *replies)
+    book.server("1", "t", "T", *replies)
     book.to_client(*replies)
     use(book, at="howdah_2")
 
@@ -192,8 +194,8 @@ def test_who_does_not_ask_is_told_and_finds_a_fresh_plan_the_next_time(error: by
     book.to_server(*CALLED)
     book.to_client(error, "Z I")
     book.client(*CALL)
-    book.to_server(*ANEW)
-    book.server("1", *ROW, "Z I")
+    book.to_server(*FRESH, "B howdah_2", "E", "S")
+    book.server("1", "t", "T", *ROW, "Z I")
     book.to_client(*ROW, "Z I")
 
 
@@ -212,7 +214,7 @@ def test_every_client_is_told_of_its_own_plan() -> None:
     book.client(*CALL)
     book.server(STALE, "Z I")
     book.client(*CALL)
-    book.server("1", *ROW, "Z I")
+    book.server("1", "t", "T", *ROW, "Z I")
     book.wire().take()
     book.to_client("1", "Z I", by="b")
     book.client("B y", "E", "S", by="b")

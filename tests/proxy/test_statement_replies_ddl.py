@@ -315,7 +315,7 @@ def test_whoever_prepares_the_text_meanwhile_does_so_itself() -> None:
     book.to_server("B howdah_2", "p howdah_3 select 1", "s howdah_3", "S", on=2)
 
 
-def test_a_text_whose_rows_nobody_knows_is_repeated_as_it_is() -> None:
+def test_a_text_whose_rows_nobody_knows_is_repeated_and_looked_at() -> None:
     book = two_servers()
     book.client("p x select 1", "S")
     book.to_server("p howdah_1 select 1", "s howdah_1", "S")
@@ -323,17 +323,19 @@ def test_a_text_whose_rows_nobody_knows_is_repeated_as_it_is() -> None:
     run(book, "alter table t", "ALTER TABLE")
     elsewhere(book)
     book.client(*CALL)
-    book.to_server("p howdah_2 select 1", "B howdah_2", "E", "S", on=2)
+    book.to_server("p howdah_2 select 1", "s howdah_2", "B howdah_2", "E", "S", on=2)
 
 
 def test_rows_are_compared_with_what_was_first_seen_of_them() -> None:
-    book = Playbook()
+    book = two_servers()
     book.client("p x select 1", "S")
-    book.server("1", "t", WIDER, "Z I")
+    book.client("p y select 1", "S", by="b")
+    book.opens()
+    book.to_server("p howdah_2 select 1", "s howdah_2", "S", on=2)
+    book.server("1", "t", "T", "Z I")
     (statement,) = book.pool.statements.statements.values()
     seen = statement.shape
-    book.client("B y", "S")
-    book.server(unknown("howdah_0"), "Z I")
+    book.server("1", "t", WIDER, "Z I", on=2)
     assert statement.shape == seen
     assert seen
 
