@@ -129,6 +129,31 @@ SCENES = {
             q("b", "commit"),
         ],
     ),
+    "a Close and a DEALLOCATE that were discarded": Scene(
+        1,
+        [
+            x("a", m.parse("s", "select 'stays'")),
+            x("a", m.execute("nowhere"), m.close(b"S", "s")),
+            x("a", run("s")),
+            x("a", m.parse("s", "select 'another'")),
+            q("a", "begin"),
+            q("a", "select 1/0"),
+            q("a", 'deallocate "s"'),
+            q("a", "rollback"),
+            x("a", run("s")),
+        ],
+    ),
+    "a name that becomes free within a group": Scene(
+        1,
+        [
+            x("a", m.parse("s", "select 'before'")),
+            x("a", m.parse("", 'deallocate "s"'), run(""), m.parse("s", "select 'behind'"), run("s")),
+            x("a", run("s")),
+            x("b", m.parse("s", "select 'behind'"), run("s")),
+            x("a", run("s"), m.close(b"S", "s"), m.parse("s", "select 'closed before'"), run("s")),
+            x("a", run("s")),
+        ],
+    ),
     "the ends of a COPY where there is none": Scene(
         1,
         [

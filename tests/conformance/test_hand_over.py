@@ -34,6 +34,53 @@ def test_a_client_keeps_its_server_until_all_it_has_asked_is_answered(pooler: Po
         assert [m.rows(client.until()) for _ in range(3)] == [[["first"]], [["second"]], [["third"]]]
 
 
+@pytest.mark.usefixtures("alive")
+@pytest.mark.parametrize("named", [False, True], ids=["", "of one who likes names"])
+@pytest.mark.parametrize("at_once", [False, True], ids=["", "and Sync at once"])
+def test_a_server_that_is_confused_by_a_query_within_a_group_is_lent_to_nobody(
+    pooler: Pooler, named: bool, at_once: bool
+) -> None:
+    """PostgreSQL 18 says at the Sync that it is idle, and refuses whatever comes next."""
+    with pooler.raw(ONE) as client, pooler.raw(ONE) as rival:
+        if named:
+            client.ask(m.parse("s", "select 1") + m.sync())
+        client.send(m.one_shot("select 'in a group'", end=m.flush()))
+        client.until(b"C")
+        client.send(m.query("select 'within'"), m.sync() if at_once else b"")
+        assert m.rows(client.until()) == [["within"]]
+        client.send(b"" if at_once else m.sync())
+        client.until()
+        assert rival.value("select 'rival'") == "rival"
+
+
+@pytest.mark.usefixtures("alive")
+def test_a_client_that_leaves_in_the_middle_of_its_query_leaves_its_server_to_the_next(
+    pooler: Pooler, server: Server
+) -> None:
+    with pooler.raw(ONE) as client, pooler.raw(ONE, timeout=_PATIENCE) as rival:
+        pid = client.value("select pg_backend_pid()")
+        client.send(m.query("select pg_sleep(30) /* left */"))
+        server.wait_for_query("/* left */")
+        client.reset()
+        assert rival.value("select pg_backend_pid()") == pid
+
+
+@pytest.mark.usefixtures("alive")
+def test_what_waits_behind_a_message_that_waits_stays_behind_it(pooler: Pooler) -> None:
+    with pooler.raw(ONE, timeout=_PATIENCE) as client, pooler.raw(ONE) as rival:
+        client.ask(m.parse("s", "select 'before'") + m.sync())
+        rival.rows("begin")
+        client.send(m.query('deallocate "s"') + m.parse("s", "select 'behind'") + m.sync())
+        pooler.wait_for_pool(ONE, cl_waiting=1)
+        client.send(m.bind("", "s") + m.execute() + m.sync())
+        # Also what was sent last has been read when this is answered.
+        pooler.wait_for_pool(ONE, cl_waiting=1)
+        rival.rows("commit")
+        got = [client.until() for _ in range(3)]
+        assert [m.tags(each) for each in got] == ["CZ", "1Z", "2DCZ"]
+        assert m.rows(got[2]) == [["behind"]]
+
+
 @pytest.mark.parametrize("unasked", [ROW, GOOD, m.message(b"1")], ids=["a row", "a reply", "ParseComplete"])
 @pytest.mark.parametrize("idle", [False, True], ids=["behind the end", "while idle"])
 def test_a_server_that_says_more_than_it_owes_serves_nobody_any_more(

@@ -17,6 +17,11 @@ PIPELINES: Final = Selection(
     _SUITE + "test_differential.py::test_pipelines_are_answered_as_by_postgresql", "transaction"
 )
 PIPELINED: Final = Selection(_OVER + "a_client_keeps_its_server_until_all_it_has_asked_is_answered")
+CONFUSED: Final = Selection(_OVER + "a_server_that_is_confused_by_a_query_within_a_group_is_lent_to_nobody")
+IN_ORDER: Final = Selection(_OVER + "what_waits_behind_a_message_that_waits_stays_behind_it")
+LEFT_A_QUERY: Final = Selection(
+    _OVER + "a_client_that_leaves_in_the_middle_of_its_query_leaves_its_server_to_the_next"
+)
 EXCHANGES: Final = Selection(_SUITE + "test_exchanges.py")
 LEFT: Final = Selection(_LOST + "an_open_transaction_is_rolled_back")
 TERMINATED: Final = Selection(_LOST + "idle_servers_that_were_terminated_are_never_handed_out")
@@ -67,6 +72,13 @@ FAULTS: Final = (
         "if self.framer.rest and",
         "if False and",
         HALF,
+    ),
+    Fault(
+        "what comes later overtakes what waits",
+        (_SESSION, "Session._flush_held"),
+        "            if self.held is None:",
+        "            if True:",
+        IN_ORDER,
     ),
     Fault(
         "late COPY data is forwarded",
@@ -139,6 +151,20 @@ FAULTS: Final = (
         PIPELINES,
     ),
     Fault(
+        "a Close that is discarded counts",
+        ("proxy/statement_book.py", "StatementBook._undo"),
+        "if kind in _CLOSING:",
+        "if False:",
+        EXCHANGES,
+    ),
+    Fault(
+        "a name that was free after all is not taken",
+        ("proxy/statement_replies.py", "StatementReplies._parsed_after_all"),
+        "if preparation is None:",
+        "if True:",
+        EXCHANGES,
+    ),
+    Fault(
         "a group is repeated where nobody asked for the new rows",
         ("proxy/statement_replies.py", "StatementReplies._may_repeat"),
         "asks_anew=code == _STALE_PLAN",
@@ -179,6 +205,20 @@ FAULTS: Final = (
         "if self.status != tags.STATUS_IDLE:",
         "if self.status == tags.STATUS_BUSY:",
         LEFT,
+    ),
+    Fault(
+        "what is left to answer to one who has left is not accounted for",
+        (_SERVER, "Server._account"),
+        "elif tag not in (tags.NOTICE_RESPONSE, tags.NOTIFICATION_RESPONSE):",
+        "elif False:",
+        LEFT_A_QUERY,
+    ),
+    Fault(
+        "a server that is confused is lent",
+        (_SERVER, "Server.unclean"),
+        "if not outstanding.settled or outstanding.mixed:",
+        "if not outstanding.settled:",
+        CONFUSED,
     ),
     Fault(
         "a server that speaks unasked is kept",
