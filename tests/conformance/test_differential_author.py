@@ -105,6 +105,15 @@ UNLAWFUL = {
         m.query("select 1"),
         m.sync(),
     ],
+    "the same, with a Sync in between that a COPY may ignore": [
+        m.parse("a", "copy t from stdin"),
+        m.bind("p", "a"),
+        m.execute("p"),
+        m.sync(),
+        m.copy_done(),
+        m.query("select 1"),
+        m.sync(),
+    ],
     "a query in the middle of COPY data": [COPY, m.copy_data(b"1\n"), m.query("select 1"), m.sync()],
     "a COPY by a prepared statement goes on": [
         m.parse("a", "copy t from stdin"),

@@ -98,6 +98,10 @@ class Rules:
 
     def take(self, step: Step) -> None:
         """This comes next."""
+        if self._copying and step.tag == "S":
+            # It may be ignored: the group goes on.
+            self._bound = False
+            return
         match step.tag:
             case "P":
                 self._parse(*step.strings(2))
