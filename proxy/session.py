@@ -511,6 +511,9 @@ class Session:
         self, server: "Server", note: object | None, tag: int, start: int, stop: int, edits: list[Edit]
     ) -> None:
         """A reply to a request we have a note about."""
+        if self.prepared is not None and tag == tags.PARAMETER_DESCRIPTION and isinstance(note, Name):
+            # The client is told a part of the answer: from now on it would notice a repetition.
+            self.prepared.sent = None
         if self.prepared is not None and isinstance(note, Note):
             framer = server.framer
             body = framer.buffer[start + 5 : min(stop, framer.end)]
