@@ -1,13 +1,15 @@
 """Random clients prepare the same texts under the same names on two servers: each has its own."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.proxy.test_session_random import ZONES, Author, play
 from tests.support.named_model import NamedBackend
-from tests.support.playbook import Said
+from tests.support.playbook import Playbook, Said
 
 NAMES = ("a", "b", "howdah_1")
 
@@ -75,14 +77,32 @@ class NamingAuthor(Author):
         yield "S"
 
 
+def check_books(book: Playbook) -> None:
+    """Names are counted once, and sizes are those of what there is."""
+    texts = book.pool.statements
+    sessions = [stage.session for stage in book.stages.values() if not stage.ends]
+    names = [name for session in sessions if session.prepared for name in session.prepared.names.values()]
+    wanted = Counter(name.statement for name in names)
+    for text in texts.statements.values():
+        assert text.clients == wanted[text]
+    assert texts.size == sum(text.size for text in texts.statements.values())
+    for server in book.dialled:
+        there = server.statements
+        assert there.size == sum(text.size for text in there.prepared)
+        assert all(kept.statement is text for text, kept in there.prepared.items())
+        if server.session is None:
+            assert not there.pending
+
+
 @pytest.mark.parametrize("seed", range(200))
 def test_every_client_has_its_own_names(seed: int) -> None:
-    play(seed, clients=4, servers=2, author=NamingAuthor, backend=NamedBackend)
+    check_books(play(seed, clients=4, servers=2, author=NamingAuthor, backend=NamedBackend))
 
 
 @pytest.mark.parametrize("seed", range(1000, 1100))
 def test_on_a_server_with_room_for_two_statements_too(seed: int) -> None:
-    play(seed, clients=3, servers=1, author=NamingAuthor, backend=NamedBackend, max_prepared_statements=2)
+    limits: dict[str, Any] = {"max_prepared_statements": 2}
+    check_books(play(seed, clients=3, servers=1, author=NamingAuthor, backend=NamedBackend, **limits))
 
 
 @pytest.mark.parametrize("seed", range(2000, 2030))

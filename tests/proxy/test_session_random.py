@@ -158,7 +158,7 @@ def play(
     author: type[Author] = Author,
     backend: type[Backend] = Backend,
     **settings: Any,
-) -> None:
+) -> Playbook:
     chance = random.Random(seed)
     book = Playbook(open=servers, pool_mode=mode, server_reset_query="", **settings)
     cluster = Cluster(book, chance, backend)
@@ -188,6 +188,7 @@ def play(
     if mode == "transaction":
         assert not book.pool.servers[states.ACTIVE]
     assert book.pool.open <= servers
+    return book
 
 
 def speak(book: Playbook, guest: Guest, chance: random.Random) -> None:
