@@ -4,6 +4,7 @@ A part of them is tried here; `python -m tests.conformance.mutants` tries them a
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -14,8 +15,8 @@ from tests.conformance.mutants.table import (
     PIPELINES,
 )
 from tests.conformance.mutants.trial import Trial, Trials, trials
+from tests.support.choose_postgres import Unavailable
 from tests.support.pooler import ROOT
-from tests.support.postgres import PostgresServer
 from tests.support.standard import howdah_only
 
 SHORT = {
@@ -121,11 +122,15 @@ def test_only_a_test_that_fails_finds_a_fault(code: int, said: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def begun(postgres: PostgresServer, request: pytest.FixtureRequest) -> Iterator[Trials]:
+def begun(request: pytest.FixtureRequest) -> Iterator[Trials]:
     """Those that tests of this run wait for, two at a time."""
     items = [item for item in request.session.items if isinstance(item, pytest.Function)]
     chosen = {item.callspec.id for item in items if "mutant" in item.fixturenames}
-    with trials([fault for fault in FAULTS if fault.name in chosen], postgres.dsn()) as begun:
+    with ExitStack() as stack:
+        try:
+            begun = stack.enter_context(trials([fault for fault in FAULTS if fault.name in chosen]))
+        except Unavailable as reason:
+            pytest.skip(str(reason))
         yield begun
 
 

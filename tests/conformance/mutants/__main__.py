@@ -1,7 +1,6 @@
 """`python -m tests.conformance.mutants`: all faults, each in a copy of its own, and what finds it out."""
 
 import argparse
-import os
 import signal
 import sys
 import time
@@ -11,7 +10,6 @@ from concurrent.futures import Future
 from tests.conformance.mutants.fault import Fault, Lost
 from tests.conformance.mutants.table import FAULTS
 from tests.conformance.mutants.trial import Trial, trials
-from tests.support.choose_postgres import VARIABLE, Chooser
 
 _TAIL = 40
 
@@ -23,10 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = parser.parse_args(arguments).words
     chosen = [fault for fault in FAULTS if not words or any(word in fault.name for word in words)]
     began = time.monotonic()
-    with (
-        Chooser(os.environ.get(VARIABLE)).choose()() as postgres,
-        trials(chosen, postgres.dsn()) as begun,
-    ):
+    with trials(chosen) as begun:
         found = sum(told(fault, trial) for fault, trial in begun.of.items())
         sound = begun.unchanged.result()
     if not sound.passed:

@@ -4,21 +4,24 @@ Law: a fault is found out only by a test that fails while it runs; what cannot b
 started proves nothing.
 """
 
+import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 from tests.conformance import programs
 from tests.conformance.mutants.copies import copied
 from tests.conformance.mutants.fault import Fault, Selection
-from tests.support.choose_postgres import VARIABLE
+from tests.support.choose_postgres import VARIABLE, Chooser
 
 _WIDTH = 2
-"""Copies at the same time: much of a trial is waiting for what never comes."""
+"""Trials at the same time: much of one is waiting for what never comes."""
 _WITHIN = 240.0
 _TEST_SECONDS = 60
 _PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout")
@@ -102,11 +105,35 @@ class Trials:
 
 
 @contextmanager
-def trials(faults: Sequence[Fault], dsn: str) -> Iterator[Trials]:
-    """Begins them all; leaves out what has not begun when the block is left."""
-    with ThreadPoolExecutor(_WIDTH) as pool:
-        sound = pool.submit(unchanged, [fault.found_by for fault in faults], dsn)
+def servers() -> Iterator[Sequence[str]]:
+    """A PostgreSQL for each of the trials at a time, which look at all that goes on there; one that is given
+    is had to itself by one trial after the other. Raises Unavailable.
+    """
+    start = Chooser(os.environ.get(VARIABLE)).choose()
+    with ExitStack() as stack:
+        found = [stack.enter_context(start())]
+        if found[0].cluster is not None:
+            found += [stack.enter_context(start()) for _ in range(1, _WIDTH)]
+        yield [postgres.dsn() for postgres in found]
+
+
+@contextmanager
+def trials(faults: Sequence[Fault]) -> Iterator[Trials]:
+    """Begins them all; leaves out what has not begun when the block is left. Raises Unavailable."""
+    with servers() as free, ThreadPoolExecutor(len(free)) as pool:
+        idle: SimpleQueue[str] = SimpleQueue()
+        for dsn in free:
+            idle.put(dsn)
+
+        def alone(trial: Callable[[str], Trial]) -> Trial:
+            dsn = idle.get()
+            try:
+                return trial(dsn)
+            finally:
+                idle.put(dsn)
+
+        sound = pool.submit(alone, partial(unchanged, [fault.found_by for fault in faults]))
         try:
-            yield Trials({fault: pool.submit(tried, fault, dsn) for fault in faults}, sound)
+            yield Trials({fault: pool.submit(alone, partial(tried, fault)) for fault in faults}, sound)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
