@@ -59,6 +59,7 @@ def prepared(name: str, number: int) -> bytes:
     return m.parse(name, f"set local statement_timeout = {number}000")
 
 
+FORGET_T = m.parse("", 'deallocate "t"') + run("")
 FIVE = [f"s{number}" for number in range(5)]
 INSTANT = "select extract(epoch from timestamptz '2001-02-03 04:05:06')"
 
@@ -141,6 +142,16 @@ SCENES = {
             q("a", 'deallocate "s"'),
             q("a", "rollback"),
             x("a", run("s")),
+        ],
+    ),
+    "a DEALLOCATE that was discarded, and one that was not": Scene(
+        1,
+        [
+            x("a", m.parse("s", "select 'stays'"), m.parse("t", "select 'goes'")),
+            x("a", m.execute("nowhere"), m.parse("", 'deallocate "s"'), run(""), m.sync(), FORGET_T),
+            x("a"),
+            x("a", run("s")),
+            x("a", run("t")),
         ],
     ),
     "a name that becomes free within a group": Scene(
@@ -227,6 +238,46 @@ def test_an_exchange_goes_as_with_postgresql(pooler: Pooler, server: Server, num
     expected = list(played(server, server.database, steps))
     for said, (step, got) in zip(expected, played(pooler, f"scene_{number}", steps), strict=True):
         assert got == said[1], f"{step}: {got} where PostgreSQL says {said[1]}"
+
+
+FORGET = """
+create or replace function forget() returns text language plpgsql as
+$$ begin execute 'deallocate all'; return 'forgotten'; end $$
+"""
+
+
+@pytest.mark.usefixtures("alive")
+def test_a_statement_that_was_lost_unseen_is_prepared_again_unseen(pooler: Pooler, server: Server) -> None:
+    server.sql(FORGET)
+    with pooler.raw("scene_0") as client:
+        client.ask(m.parse("s", "select 'found again'") + m.sync())
+        assert client.value("select forget()") == "forgotten"
+        assert m.rows(client.ask(run("s") + m.sync())) == [["found again"]]
+        client.rows("begin")
+        assert client.value("select forget()") == "forgotten"
+        (error,) = m.errors(client.ask(run("s") + m.sync()))
+        assert (error["C"], error["M"]) == ("26000", 'prepared statement "s" does not exist')
+        client.query("rollback")
+
+
+@pytest.mark.usefixtures("alive")
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["", "on another server"])
+def test_who_asks_what_the_rows_look_like_gets_those_of_the_new_schema(
+    pooler: Pooler, elsewhere: bool
+) -> None:
+    """Where PostgreSQL refuses; PgBouncer's clients know no better, and ours need not."""
+    database = next(f"scene_{at}" for at, scene in enumerate(SCENES.values()) if scene.servers > 1)
+    with pooler.raw(database) as client, pooler.raw(database) as other:
+        client.rows("create table scene(n int); insert into scene values (1)")
+        client.ask(m.parse("s", "select * from scene") + m.describe(b"S", "s") + m.sync())
+        other.rows("alter table scene add column v text")
+        if elsewhere:
+            other.rows("begin")
+        got = client.ask(described("s") + m.sync())
+        other.rows("commit")
+        other.rows("drop table scene")
+    assert m.tags(got) == "2TDCZ"
+    assert m.rows(got) == [["1", None]]
 
 
 @pytest.mark.usefixtures("alive")

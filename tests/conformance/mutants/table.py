@@ -165,6 +165,27 @@ FAULTS: Final = (
         EXCHANGES,
     ),
     Fault(
+        "a DEALLOCATE that is discarded counts",
+        ("proxy/statement_replies.py", "StatementReplies._discard"),
+        "if self._deallocating:",
+        "if False:",
+        EXCHANGES,
+    ),
+    Fault(
+        "a statement that was lost unseen stays lost",
+        ("proxy/statement_replies.py", "_tells_of_stale"),
+        "if code == _NOT_THERE:",
+        "if False:",
+        EXCHANGES,
+    ),
+    Fault(
+        "the rows of the new schema are refused to who asks for them",
+        (_PREPARED, "Prepared.request"),
+        "if known.stale and not self._mend(server, known):",
+        "if known.stale:",
+        EXCHANGES,
+    ),
+    Fault(
         "a group is repeated where nobody asked for the new rows",
         ("proxy/statement_replies.py", "StatementReplies._may_repeat"),
         "asks_anew=code == _STALE_PLAN",

@@ -84,6 +84,7 @@ def run(folder: Path, selection: Selection, dsn: str) -> Trial:
         "-p",
         "no:cacheprovider",
     ]
+    command += ["--tb=short", "--show-capture=no"]
     command += [word for plugin in _PLUGINS for word in ("-p", plugin)]
     command += [f"--timeout={_TEST_SECONDS}", f"--rootdir={folder}", "-k", selection.keyword, *tests]
     environment = {
