@@ -20,6 +20,7 @@ from tests.support.server import Server
 from tests.support.target import Target
 from tests.support.wire import Raw
 
+PATIENCE = 10.0
 SETUP = """
 create table model_deeds(n int);
 grant all on model_deeds to public
@@ -27,7 +28,11 @@ grant all on model_deeds to public
 
 
 class Difference(AssertionError):
-    """A reply that the model did not predict."""
+    """A reply that the model did not predict, to the step of this number."""
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(text)
+        self.number = number
 
 
 @dataclass
@@ -51,7 +56,7 @@ class Play:
             order = ORDERS[number % 2]
             self.sessions.append(Session(order))
             parameters = {"DateStyle": f"ISO, {order}"}
-            self.clients.append(self.target.raw(self.database, parameters=parameters, timeout=30))
+            self.clients.append(self.target.raw(self.database, parameters=parameters, timeout=PATIENCE))
             self.last[number] = []
         for table in TABLES:
             self.clients[0].rows(f"create table {table}(n int, word text)")
@@ -84,7 +89,7 @@ class Play:
             expected: list[Reply] = [*(("C", tag) for tag in step.tags), ("Z", "I")]
             got = heard(self.clients[step.client].ask(m.query(step.sql)))
             if not same(expected, got):
-                raise Difference(self._report(number, step, [expected], got))
+                raise Difference(number, self._report(number, step, [expected], got))
             self.world.elsewhere.clear()
         self.world.change(step.table, step.columns)
         self.counted["migration" if step.client is not None else "migration elsewhere"] += 1
@@ -92,13 +97,7 @@ class Play:
     # --- clients ------------------------------------------------------------------------------------------
 
     def _talk(self, number: int, step: Talk) -> None:
-        client = self.clients[step.client]
-        client.send(*(message.encode() for message in step.messages))
-        got: list[m.Message] = []
-        for message in step.messages:
-            if isinstance(message, Sync | Query):
-                got += client.until()
-        replies = heard(got)
+        replies = self._asked(number, step)
         tried: list[list[Reply]] = []
         for way in ways(strict=self.trouble is None):
             session, world = copy.deepcopy((self.sessions[step.client], self.world))
@@ -108,7 +107,20 @@ class Play:
                 self._count(step, replies)
                 return
             tried.append(expected)
-        raise Difference(self._report(number, step, tried, replies))
+        raise Difference(number, self._report(number, step, tried, replies))
+
+    def _asked(self, number: int, step: Talk) -> list[Reply]:
+        """Sends everything at once; what came up to the last ReadyForQuery."""
+        client, got = self.clients[step.client], list[m.Message]()
+        client.send(*(message.encode() for message in step.messages))
+        try:
+            for message in step.messages:
+                if isinstance(message, Sync | Query):
+                    got += client.until()
+        except (TimeoutError, EOFError) as missing:
+            report = self._report(number, step, [], heard(got))
+            raise Difference(number, f"{report}\n  then:     {missing!r}") from None
+        return heard(got)
 
     def _count(self, step: Talk, replies: Sequence[Reply]) -> None:
         self.counted.update(type(message).__name__ for message in step.messages)

@@ -57,7 +57,7 @@ class Prepared:
 class Portal:
     """A statement with its values. `rows` is how many of its rows have come, out of one.
 
-    `empty`: the Bind has failed, which is seen only in a failed transaction; Howdah's may have failed before.
+    `empty`: the Bind has failed, as is seen only in a failed transaction; Howdah's may not have come so far.
     """
 
     prepared: Prepared
@@ -78,6 +78,12 @@ class Group:
     messages: Sequence[Extended]
     alone: bool
     replies: list[Reply] = field(default_factory=list)
+    describing: bool = False
+
+    @property
+    def answered(self) -> bool:
+        """Whether the client has heard something: Describe of a statement tells the parameters first."""
+        return bool(self.replies) or self.describing
 
     @property
     def asks(self) -> bool:
@@ -186,6 +192,7 @@ class Session:
         told: Reply = ("t", prepared.types)
         if prepared.columns is None:
             return [told, ("n",)]
+        group.describing = True
         try:
             columns = self._revalidated(message.name, prepared, group, world, choices)
         except Failure:
@@ -193,6 +200,7 @@ class Session:
             if choices.among("t", "") == "t":
                 group.replies.append(told)
             raise
+        group.describing = False
         return [told, ("T", columns)]
 
     def _revalidated(
@@ -205,6 +213,8 @@ class Session:
         changes = world.changes[prepared.text.table]
         if columns != prepared.columns:
             verdict = self._stale(name, prepared, group, world, choices)
+            # Howdah does not know what it has shown of a change that took another way.
+            prepared.unsure |= prepared.text.table in world.elsewhere
         elif prepared.unsure or changes != prepared.changes:
             # What has changed and changed back may be taken for changed.
             verdict = choices.among("fresh", "error")
@@ -215,11 +225,13 @@ class Session:
             world.elsewhere.discard(prepared.text.table)
             raise Failure("0A000", STALE)
         prepared.columns = columns
+        if group.asks:
+            prepared.changes = changes
         return columns
 
     def _stale(self, name: str, prepared: Prepared, group: Group, world: World, choices: Choices) -> str:
         """Whether the client is told that the columns have changed, or gets them as they are."""
-        if name and group.asks and group.alone and self.status == "I" and not group.replies:
+        if name and group.asks and group.alone and self.status == "I" and not group.answered:
             return choices.instead("error", "fresh")
         elsewhere = prepared.text.table in world.elsewhere
         if not name or group.asks or prepared.told or prepared.unsure or elsewhere:
@@ -228,8 +240,13 @@ class Session:
 
     def _portal(self, name: str, choices: Choices) -> Portal:
         portal = self.portals.get(name)
-        if portal is None or (portal.empty and choices.among("there", "missing") == "missing"):
+        found = "missing" if portal is None else "there"
+        if portal is not None and portal.empty:
+            found = choices.among("there", "missing", "the one before")
+        if portal is None or found == "missing":
             raise Failure("34000", f'portal "{name}" does not exist')
+        if found == "the one before":
+            raise Failure(ABORTED)
         return portal
 
     def _describe_portal(self, message: Describe, choices: Choices) -> list[Reply]:
