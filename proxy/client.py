@@ -8,9 +8,6 @@ Laws of this file:
 
 import asyncio
 import logging
-import os
-import socket
-import struct
 from typing import TYPE_CHECKING, Final
 
 from protocol import sqlstate, tags
@@ -18,12 +15,12 @@ from protocol.authentication import AuthenticationOk
 from protocol.backend import BackendKeyData, NegotiateProtocolVersion, ParameterStatus, ReadyForQuery
 from protocol.errors import ProtocolError
 from protocol.framer import LOGIN_CAPS, Collector
-from protocol.login import AuthMethod, LoginFailed, LoginResult, client_login
+from protocol.login import LoginFailed, LoginResult
 from protocol.report import NoticeResponse
 from protocol.startup import CancelRequest
+from proxy.auth import authenticate, is_our_own_user
 from proxy.cancel import LONG, SHORT
 from proxy.connection import Connection, ConnectionLost
-from proxy.credentials import secrets_of
 from proxy.entry import agree_on_version, first_packet
 from proxy.errors import (
     LoginRefused,
@@ -241,7 +238,7 @@ class Client:
             self.connection.write(NegotiateProtocolVersion(self.version, list(wishes.extensions)).encode())
         if not (console := wishes.database in ADMIN_DATABASES):
             self._check_room()
-        result = await self._authenticate(wishes, collector, console)
+        result = await authenticate(self, wishes, collector)
         if self.lobby.settings.log_connections:
             logger.info("%slogin attempt: %s tls=no replication=no", self.prefix, _who(wishes))
         if console:
@@ -268,34 +265,10 @@ class Client:
         if lobby.ordinary_clients() > lobby.settings.max_client_conn:
             raise TooManyClients("no more connections allowed (max_client_conn)")
 
-    async def _authenticate(self, wishes: Wishes, collector: Collector, console: bool) -> LoginResult:
-        settings = self.lobby.settings
-        if console and self._is_our_own_user(wishes.user):
-            return LoginResult()
-        secrets = secrets_of(settings, wishes.user)
-        conversation = client_login(
-            AuthMethod(settings.auth_type.value),
-            to_wire(wishes.user),
-            secrets,
-            mock_key=self.lobby.mock_key,
-            iterations=settings.scram_iterations,
-        )
-        return await self.connection.converse(conversation, collector, self.lobby.deriver.derive)
-
-    def _is_our_own_user(self, user: str) -> bool:
-        """PgBouncer's back door: the system user we run as, on the unix socket, as user `pgbouncer`."""
-        sock = self.connection.socket()
-        if user != "pgbouncer" or sock is None or sock.family != socket.AF_UNIX:
-            return False
-        if not hasattr(socket, "SO_PEERCRED"):
-            return False
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return bool(struct.unpack("3i", credentials)[1] == os.getuid())
-
     # The two kinds of welcome.
 
     def _open_console(self, wishes: Wishes, result: LoginResult, collector: Collector) -> None:
-        own = result.secret is None and self._is_our_own_user(wishes.user)
+        own = result.secret is None and is_our_own_user(self.connection, wishes)
         self.console, greeting = self.lobby.open_console(self, wishes.user, own)
         self.lobby.set_apart(self)
         self._welcome(result, greeting)
