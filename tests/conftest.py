@@ -8,8 +8,10 @@ from contextlib import ExitStack
 import pytest
 import uvloop
 
+from tests.support.certificates import Pki, new_pki
 from tests.support.choose_postgres import VARIABLE, Chooser, Unavailable
 from tests.support.postgres import PostgresServer, started
+from tests.support.secure_postgres import secure_postgres
 from tests.support.skips import EXPECTED, Skip, unexpected
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -31,6 +33,20 @@ def postgres16() -> Iterator[PostgresServer]:
 def postgres15() -> Iterator[PostgresServer]:
     """A PostgreSQL with contrib extensions and built with TLS: the system's, 15 on Debian 12."""
     yield from _server(15, contrib_and_tls=True)
+
+
+@pytest.fixture(scope="session")
+def pki() -> Iterator[Pki]:
+    """An authority, and a folder for certificates that it signs."""
+    with new_pki() as pki:
+        yield pki
+
+
+@pytest.fixture(scope="session")
+def tls_postgres(pki: Pki) -> Iterator[PostgresServer]:
+    """A PostgreSQL of the system with TLS on; roles as in tests.support.secure_postgres."""
+    with secure_postgres(pki) as server:
+        yield server
 
 
 @pytest.fixture(params=["postgres", "postgres16", "postgres15"])
