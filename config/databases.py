@@ -10,7 +10,16 @@ from pydantic import AfterValidator
 
 from .secret import OptionalSecret, check_form
 from .section import ANYTHING, Section, live
-from .types import InheritedCount, InheritedSeconds, LoadBalance, OptionalText, PoolMode, ServerPort
+from .types import (
+    AuthMethods,
+    ChannelBinding,
+    InheritedCount,
+    InheritedSeconds,
+    LoadBalance,
+    OptionalText,
+    PoolMode,
+    ServerPort,
+)
 
 FALLBACK = "*"
 RESERVED = ("pgbouncer", "howdah")
@@ -60,6 +69,10 @@ class DatabaseSettings(Section):
     max_db_connections: InheritedCount = live(None, "servers over all users; 0: the global setting")
     max_db_client_connections: InheritedCount = live(None, "clients; 0: the global setting")
     server_lifetime: InheritedSeconds = live(None, "close servers older than this; 0: the global setting")
+    server_auth_methods: AuthMethods | None = live(None, "what its servers may ask of us")
+    server_channel_binding: ChannelBinding | None = live(
+        None, "whether SCRAM logins are tied to the server's TLS certificate"
+    )
     query_wait_timeout: InheritedSeconds = live(None, "end clients that get no server in time; 0 is never")
     connect_query: OptionalText = live(None, "run on each new server connection; its failure is only logged")
     client_encoding: OptionalText = live(None, "sent to the server at login")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .databases import DatabaseSettings
 from .secret import Secret
-from .types import LoadBalance, PoolMode
+from .types import ChannelBinding, LoadBalance, PoolMode
 from .users import UserSettings
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class PoolSettings:
     connect_query: str | None
     startup_parameters: Mapping[str, str]
     load_balance_hosts: LoadBalance
+    server_auth_methods: tuple[str, ...]
+    server_channel_binding: ChannelBinding
 
 
 def user_entry(settings: "Settings", user: str) -> UserSettings:
@@ -91,6 +93,8 @@ def for_pool(settings: "Settings", database: str, user: str) -> PoolSettings:
         connect_query=entry.connect_query,
         startup_parameters=entry.startup_parameters,
         load_balance_hosts=entry.load_balance_hosts,
+        server_auth_methods=_first(entry.server_auth_methods, default=settings.server_auth_methods),
+        server_channel_binding=_first(entry.server_channel_binding, default=settings.server_channel_binding),
     )
 
 

@@ -10,7 +10,9 @@ from typing import ClassVar
 
 from .section import ANYTHING, Section, fixed, live
 from .types import (
+    AuthMethods,
     AuthType,
+    ChannelBinding,
     Count,
     DheParams,
     EventLoop,
@@ -215,6 +217,15 @@ class Keys(Section):
     )
     server_close_timeout: Seconds = live(
         10.0, "how long to wait for a server to hang up before giving up on it"
+    )
+    server_auth_methods: AuthMethods = live(
+        ("scram-sha-256", "md5", "none"),
+        "what servers may ask of us: scram-sha-256, md5, password (only under TLS or on a unix socket), "
+        "none (trust, or a certificate)",
+    )
+    server_channel_binding: ChannelBinding = live(
+        ChannelBinding.PREFER,
+        "whether SCRAM logins at servers are tied to their TLS certificate (SCRAM-SHA-256-PLUS)",
     )
     server_protocol: ServerProtocol = live(ServerProtocol.V3_0, "newest protocol version asked of servers")
     unknown_startup_parameters: UnknownParameters = live(

@@ -23,6 +23,8 @@ _OCTAL = re.compile(r"0[0-7]*\Z")
 _TLS_VERSIONS = frozenset(
     {"all", "default", "legacy", "secure", "tlsv1", "tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3"}
 )
+_AUTH_METHODS = frozenset({"scram-sha-256", "md5", "password", "none"})
+"""libpq's words in require_auth, those of methods we speak."""
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -99,6 +101,14 @@ class ServerProtocol(Choice):
 
     V3_0 = "3.0"
     V3_2 = "3.2"
+
+
+class ChannelBinding(Choice):
+    """libpq's three words for whether a login is tied to the TLS connection under it."""
+
+    DISABLE = "disable"
+    PREFER = "prefer"
+    REQUIRE = "require"
 
 
 class DheParams(Choice):
@@ -210,6 +220,16 @@ def check_tls_versions(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
+def check_auth_methods(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Know the words; at least one, since a list that lets no server in is a mistake."""
+    for word in words:
+        if word.lower() not in _AUTH_METHODS:
+            raise ValueError(f'"{word}" is none of {", ".join(sorted(_AUTH_METHODS))}')
+    if not words:
+        raise ValueError("must name at least one method")
+    return tuple(word.lower() for word in words)
+
+
 def refuse_nul(value: str) -> str:
     """Settings end up in C strings on the wire and in system calls, where a NUL would cut them."""
     if "\0" in value:
@@ -274,6 +294,7 @@ Words = Annotated[
     Kind("list", show_words),
 ]
 TlsVersions = Annotated[Words, AfterValidator(check_tls_versions)]
+AuthMethods = Annotated[Words, AfterValidator(check_auth_methods)]
 Text = Annotated[str, _Nul, Kind("text")]
 OptionalText = Annotated[_Word | None, BeforeValidator(unset_if_empty), Kind("text")]
 

@@ -29,6 +29,14 @@ class AuthMethod(Enum):
     SCRAM_SHA_256 = "scram-sha-256"
 
 
+class ChannelBinding(Enum):
+    """Whether a login at a server is tied to the TLS connection under it; the values are libpq's words."""
+
+    DISABLE = "disable"
+    PREFER = "prefer"
+    REQUIRE = "require"
+
+
 class LoginError(Exception):
     """A login that ended without anyone breaking the protocol."""
 

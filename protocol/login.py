@@ -8,6 +8,7 @@ server_login.py for the two sides.
 from .client_login import LoginResult, client_login
 from .conversation import (
     AuthMethod,
+    ChannelBinding,
     Conversation,
     LoginError,
     LoginFailed,
@@ -23,6 +24,7 @@ from .server_login import ALL_METHODS, Greeting, server_login
 __all__ = [
     "ALL_METHODS",
     "AuthMethod",
+    "ChannelBinding",
     "Conversation",
     "Derive",
     "Greeting",

@@ -1,8 +1,8 @@
 """Our login conversation with a server, from the sent startup packet to its first ReadyForQuery.
 
 A server is as little trusted as a client. It asks for one kind of proof, once; what it may not ask for it
-does not get; one that began SCRAM must prove that it knows the password, too. Notices and parameters may come
-at any time, but not for ever.
+does not get; a password in clear text goes only where nobody can listen; one that began SCRAM must prove that
+it knows the password, too. Notices and parameters may come at any time, but not for ever.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,15 @@ from .authentication import (
     AuthenticationSASLFinal,
 )
 from .backend import BackendKeyData, NegotiateProtocolVersion, ParameterStatus, ReadyForQuery
-from .conversation import AuthMethod, Conversation, LoginImpossible, ServerRefused, derive, exchange
+from .conversation import (
+    AuthMethod,
+    ChannelBinding,
+    Conversation,
+    LoginImpossible,
+    ServerRefused,
+    derive,
+    exchange,
+)
 from .errors import ProtocolError, UnexpectedMessage
 from .frontend import PasswordMessage, SASLInitialResponse, SASLResponse
 from .report import ErrorResponse
@@ -57,27 +65,31 @@ def server_login(
     version: int = tags.PROTOCOL_3_0,
     max_iterations: int = MAX_ITERATIONS,
     nonce: str | None = None,
+    tls: bool = False,
+    local: bool = False,
     binding: bytes | None = None,
+    channel_binding: ChannelBinding = ChannelBinding.PREFER,
 ) -> Conversation[Greeting]:
     """Converse with a server to which the startup packet was sent.
 
     `allowed`: proofs that may be given; TRUST stands for none at all. `version`: what the startup packet
-    asked for. `nonce` is drawn at random unless given. `binding`: data of tls-server-end-point where the
-    server is reached by TLS. Raises ServerRefused for an ErrorResponse, LoginImpossible where `credential`
-    does not serve, and ProtocolError for nonsense.
+    asked for. `nonce` is drawn at random unless given. `tls`: whether the connection is encrypted; `local`:
+    whether it is a unix socket. `binding`: data of tls-server-end-point where there is any. Raises
+    ServerRefused for an ErrorResponse, LoginImpossible where the server may not have what it asks for, or we
+    do not have it, and ProtocolError for nonsense.
     """
-    login = _ServerLogin(user, credential, frozenset(allowed), version)
-    scram = ScramOptions(max_iterations, nonce, binding)
-    yield from login.authenticate(scram)
+    channel = _Channel(tls, local, None if channel_binding is ChannelBinding.DISABLE else binding)
+    login = _ServerLogin(user, credential, frozenset(allowed), version, channel, channel_binding)
+    yield from login.authenticate(max_iterations, nonce)
     return (yield from login.greeting())
 
 
 @dataclass(frozen=True, slots=True)
-class ScramOptions:
-    """What only a SCRAM exchange asks about."""
+class _Channel:
+    """The connection that a login runs over."""
 
-    max_iterations: int
-    nonce: str | None
+    tls: bool
+    local: bool
     binding: bytes | None
 
 
@@ -87,13 +99,17 @@ class _ServerLogin:
     credential: Secret | ScramKeys | None
     allowed: frozenset[AuthMethod]
     version: int
+    channel: _Channel
+    channel_binding: ChannelBinding
     parameters: dict[bytes, bytes] = field(default_factory=dict)
     unrecognized: tuple[bytes, ...] | None = None
     messages: int = 0
 
-    def authenticate(self, scram: ScramOptions) -> Conversation[None]:
+    def authenticate(self, max_iterations: int, nonce: str | None) -> Conversation[None]:
         """Go on until AuthenticationOk."""
         request = yield from self._request()
+        if self.channel_binding is ChannelBinding.REQUIRE and not isinstance(request, AuthenticationSASL):
+            raise _impossible("channel binding is required, but the server does not ask for SCRAM-SHA-256")
         match request:
             case AuthenticationOk():
                 self._allow(AuthMethod.TRUST, "nothing to prove who we are")
@@ -102,7 +118,8 @@ class _ServerLogin:
             case AuthenticationMD5Password():
                 yield from self._finish(self._md5(request.salt))
             case AuthenticationSASL():
-                yield from self._scram(request.mechanisms, scram)
+                client, mechanism = self._scram_client(request.mechanisms, nonce)
+                yield from self._scram(client, mechanism, max_iterations)
                 yield from self._finish()
             case _:
                 raise _impossible(f"server asks for {_name(request)}, which is not supported")
@@ -164,6 +181,8 @@ class _ServerLogin:
 
     def _cleartext(self) -> bytes:
         self._allow(AuthMethod.PLAIN, "a clear-text password")
+        if not (self.channel.tls or self.channel.local):
+            raise _impossible("server asks for a clear-text password over an unencrypted connection")
         credential = self._known()
         if not isinstance(credential, PlainSecret):
             raise _impossible(
@@ -182,19 +201,29 @@ class _ServerLogin:
             )
         return PasswordMessage(md5_response(credential, salt)).encode()
 
-    def _scram(self, mechanisms: list[bytes], options: ScramOptions) -> Conversation[None]:
-        """Prove that we know the password, and have the server prove it."""
+    def _scram_client(self, mechanisms: list[bytes], nonce: str | None) -> tuple[ScramClient, bytes]:
+        """Choose the mechanism; whoever takes the better one out of the list is found out by flag `y`."""
         self._allow(AuthMethod.SCRAM_SHA_256, "SCRAM-SHA-256")
-        plus = options.binding is not None and MECHANISM_PLUS in mechanisms
+        offered, binding = MECHANISM_PLUS in mechanisms, self.channel.binding
+        if offered and not self.channel.tls and self.channel_binding is not ChannelBinding.DISABLE:
+            raise _impossible(f"server offers {MECHANISM_PLUS.decode()} over an unencrypted connection")
+        plus = offered and binding is not None
+        if self.channel_binding is ChannelBinding.REQUIRE and not plus:
+            what = "the server does not offer it" if binding is not None else "this connection has none"
+            raise _impossible(f"channel binding is required, but {what}")
         if not plus and MECHANISM not in mechanisms:
             raise _impossible("server offers no SASL mechanism that is supported")
+        client = ScramClient(nonce=nonce, binding=binding, plus=plus)
+        return client, MECHANISM_PLUS if plus else MECHANISM
+
+    def _scram(self, client: ScramClient, mechanism: bytes, max_iterations: int) -> Conversation[None]:
+        """Prove that we know the password, and have the server prove it."""
         self._scram_credential()
-        client = ScramClient(nonce=options.nonce, binding=options.binding, plus=plus)
-        first = SASLInitialResponse(MECHANISM_PLUS if plus else MECHANISM, client.first())
+        first = SASLInitialResponse(mechanism, client.first())
         challenge = yield from self._request(first.encode())
         if not isinstance(challenge, AuthenticationSASLContinue):
             raise UnexpectedMessage(f"server sends {_name(challenge)} in the middle of SCRAM")
-        salt, iterations = client.challenge(challenge.data, options.max_iterations)
+        salt, iterations = client.challenge(challenge.data, max_iterations)
         keys = yield from self._keys(salt, iterations)
         proof = yield from self._request(SASLResponse(client.final(keys)).encode())
         if not isinstance(proof, AuthenticationSASLFinal):

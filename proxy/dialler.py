@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from protocol import sqlstate, tags
 from protocol.errors import ProtocolError
 from protocol.framer import SERVER_LOGIN_CAPS, Collector
-from protocol.login import Greeting, LoginImpossible, ServerRefused, server_login
+from protocol.login import Greeting, LoginImpossible, ServerRefused
 from protocol.startup import encode_startup
 from proxy import errors
 from proxy.audit import Leaks
@@ -25,6 +25,7 @@ from proxy.names import to_wire
 from proxy.pool.interfaces import Host
 from proxy.pool.parameters import NOTHING_APPLIED, Applied
 from proxy.pool.units import SECOND
+from proxy.proof import login_at
 from proxy.quarantine import Violation
 from proxy.reasons import ClientClosed, ServerClosed
 from proxy.resolver import Resolver
@@ -210,7 +211,7 @@ class Dialler:
         parameters |= dict(server.boot)
         version = tags.PROTOCOL_3_2 if pool.common.server_protocol == "3.2" else tags.PROTOCOL_3_0
         connection.write(encode_startup(parameters, version))
-        conversation = server_login(user, credential_of(pool), version=version)
+        conversation = login_at(connection, pool.settings, user, credential_of(pool), version)
         return await connection.converse(conversation, Collector(SERVER_LOGIN_CAPS), self._deriver.derive)
 
     async def _run_connect_query(self, server: Server) -> None:

@@ -8,7 +8,7 @@ from config import effective
 from config.databases import DatabaseSettings
 from config.secret import Secret
 from config.settings import Settings
-from config.types import LoadBalance, PoolMode
+from config.types import ChannelBinding, LoadBalance, PoolMode
 from config.users import UserSettings
 
 
@@ -31,6 +31,21 @@ def test_user_beats_database_beats_global(key: str, global_key: str, values: tup
     assert getattr(both.for_pool("db", "u"), key) == user
     assert getattr(both.for_pool("db", "other"), key) == database
     assert getattr(settings({}, {}, **{global_key: general}).for_pool("db", "u"), key) == general
+
+
+@pytest.mark.parametrize(
+    ("key", "general", "own", "expected"),
+    [
+        ("server_auth_methods", "scram-sha-256", "md5, none", ("md5", "none")),
+        ("server_channel_binding", "disable", "require", ChannelBinding.REQUIRE),
+    ],
+)
+def test_what_a_server_may_ask_is_the_databases_before_the_global_setting(
+    key: str, general: str, own: str, expected: object
+) -> None:
+    assert getattr(settings({key: own}, {}, **{key: general}).for_pool("db", "u"), key) == expected
+    inherited = settings({}, {}, **{key: general})
+    assert getattr(inherited.for_pool("db", "u"), key) == getattr(inherited, key) != expected
 
 
 @pytest.mark.parametrize("key", ["pool_size", "reserve_pool_size", "query_wait_timeout"])

@@ -127,6 +127,8 @@ max_client_prepared_bytes | 8388608 | yes
 max_shared_statements | 50000 | yes
 max_shared_statement_bytes | 67108864 | yes
 max_server_prepared_bytes | 16777216 | yes
+server_auth_methods | scram-sha-256, md5, none | yes
+server_channel_binding | prefer | yes
 server_protocol | 3.0 | yes
 unknown_startup_parameters | refuse | yes
 """

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from config.types import (
     AuthType,
     PoolMode,
+    check_auth_methods,
     check_tls_versions,
     inherit_if_negative,
     parse_c_integer,
@@ -170,6 +171,14 @@ def test_tls_versions_are_known_by_name() -> None:
     assert check_tls_versions(("TLSv1.3", "!tlsv1.0", "secure")) == ("TLSv1.3", "!tlsv1.0", "secure")
     with pytest.raises(ValueError, match="is not a TLS version"):
         check_tls_versions(("secure", "tlsv1.4"))
+
+
+def test_methods_of_servers_are_known_by_libpqs_names() -> None:
+    assert check_auth_methods(("SCRAM-SHA-256", "none")) == ("scram-sha-256", "none")
+    with pytest.raises(ValueError, match='"plain" is none of md5, none, password, scram-sha-256'):
+        check_auth_methods(("md5", "plain"))
+    with pytest.raises(ValueError, match="at least one"):
+        check_auth_methods(())
 
 
 def test_text_may_not_hold_a_nul() -> None:

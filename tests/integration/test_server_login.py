@@ -6,18 +6,41 @@ from proxy.demo.postgres import Role
 from tests.integration.conftest import Launch
 from tests.support import postgres
 from tests.support.server import Server
-from tests.support.standard import APP, entry
+from tests.support.standard import APP, entry, howdah_only
+from tests.support.wire import LoginRefused
 
 
-@pytest.mark.parametrize("role", [postgres.APP, postgres.APP_MD5, postgres.APP_PLAIN, postgres.APP_TRUST])
+@pytest.mark.parametrize("role", [postgres.APP, postgres.APP_MD5, postgres.APP_TRUST])
 def test_the_pooler_logs_in_by_the_method_the_server_asks_for(
     launch: Launch, server: Server, role: Role
 ) -> None:
-    """The password of the entry serves SCRAM, MD5 and clear text."""
+    """The password of the entry serves SCRAM and MD5."""
     credentials = {"password": role.password} if role.password else {}
     pooler = launch({APP: entry(server, user=role.name, **credentials)})
     with pooler.raw(APP) as client:
         assert client.value("select session_user") == role.name
+
+
+@howdah_only("PgBouncer sends passwords in clear text to whoever asks")
+def test_a_password_in_clear_text_goes_over_the_unix_socket_where_it_is_allowed(
+    launch: Launch, server: Server
+) -> None:
+    role = postgres.APP_PLAIN
+    directory = str(server.postgres.socket_directory)
+    own = entry(server, user=role.name, password=role.password or "")
+    local = {**own, "host": directory}
+    entries = {
+        APP: {**local, "server_auth_methods": "password"},
+        "unlisted": local,
+        "unencrypted": {**own, "server_auth_methods": "password"},
+    }
+    pooler = launch(entries)
+    with pooler.raw(APP) as client:
+        assert client.value("select session_user") == role.name
+    with pytest.raises(LoginRefused, match="a clear-text password, which is not allowed"):
+        pooler.raw("unlisted")
+    with pytest.raises(LoginRefused, match="a clear-text password over an unencrypted connection"):
+        pooler.raw("unencrypted")
 
 
 def test_the_pooler_logs_in_with_the_password_of_the_auth_file(launch: Launch, server: Server) -> None:

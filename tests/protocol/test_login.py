@@ -45,7 +45,7 @@ def meet(
 ) -> tuple[LoginResult, Greeting]:
     """Let the two conversations talk to each other until both are over."""
     door = Talk(login.client_login(method, USER, [stored], mock_key=b"k", iterations=3, binding=binding))
-    guest = Talk(login.server_login(USER, credential, binding=binding))
+    guest = Talk(login.server_login(USER, credential, tls=True, binding=binding))
     while not door.done:
         for tag, body in bodies(door.last):
             guest.hear_raw(tag, body)

@@ -166,8 +166,8 @@ async def test_no_log_line_shows_a_password(caplog: pytest.LogCaptureFixture) ->
     caplog.set_level(logging.DEBUG)
 
     def script(conversation: Conversation) -> None:
-        conversation.send(m.authentication(3))
-        conversation.expect(b"p", b"geheim")
+        conversation.send(m.authentication(5, b"salt"))
+        conversation.expect(b"p")
         conversation.refuse("28P01", "no")
 
     async with Rig(script, database={"password": "geheim"}) as rig:
