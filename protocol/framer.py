@@ -169,6 +169,12 @@ BACKEND_LOOK_NAMES: Final = _table(
     0, _BACKEND_LOOKS | dict.fromkeys(_NAMED, NAMES_WHOLE) | {tags.ERROR_RESPONSE: NAMES_HEAD}
 )
 """As BACKEND_LOOK, where names of prepared statements in errors are replaced."""
+BACKEND_LOOK_QUERY: Final = tuple(
+    RUN if tag == tags.ROW_DESCRIPTION else look for tag, look in enumerate(BACKEND_LOOK_NAMES)
+)
+"""As BACKEND_LOOK_NAMES, while nothing but a simple Query is answered: what its rows look like answers no
+Describe.
+"""
 
 
 def _run_over(data: bytes, pos: int, size: int, tag: int, cap: int) -> int:
@@ -274,7 +280,8 @@ class Framer:
         self.lead = pos
         look = self.look
         caps = self._caps
-        while pos + HEADER <= size:
+        last = size - HEADER
+        while pos <= last:
             tag, length = _header(data, pos)
             if length < 4 or length > caps[tag]:
                 self._refuse(reject(data[pos : pos + 8], tag, length, caps), found)

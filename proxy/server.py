@@ -59,6 +59,7 @@ class Server:
         "_errand",
         "_network",
         "_row",
+        "_unasked",
         "_watch",
         "address",
         "altered",
@@ -134,6 +135,8 @@ class Server:
         self._watch: Watch | None = None
         self.suspect: Suspect | None = None
         self._drained = 0
+        # Made once: a method becomes an object each time it is named without being called.
+        self._unasked = self._from_idle
 
     def __repr__(self) -> str:
         return f"<Server {self.id} {states.SERVER_STATES[self.state]} {self.outstanding!r}>"
@@ -179,7 +182,7 @@ class Server:
     def become_idle(self) -> None:
         """The login is over: what comes now comes unasked."""
         self.status = tags.STATUS_IDLE
-        self.connection.receiver = self._from_idle
+        self.connection.receiver = self._unasked
 
     def cleanup(self) -> str:
         """What has to be undone before another session may have the server."""
@@ -198,7 +201,7 @@ class Server:
             # Of a query that goes on without its client, a cancel under way still means this very query.
             self.generation += 1
         if not self.closing:
-            self.connection.receiver = self._from_idle
+            self.connection.receiver = self._unasked
 
     def unclean(self) -> Unclean | None:
         """Which proof is missing that the server may go to somebody else; None if all hold."""
@@ -267,7 +270,7 @@ class Server:
                 return
         self._errand = None
         self._row = errand.row
-        self.connection.receiver = self._from_idle
+        self.connection.receiver = self._unasked
         errand.done(self, errand.error, now)
 
     def _hear(self, body: bytes) -> None:
@@ -364,7 +367,7 @@ class Server:
             if self._drained > DRAIN_MOST or self.outstanding.copying:
                 self.close(ServerClosed.ABANDONED)
             return
-        self.connection.receiver = self._from_idle
+        self.connection.receiver = self._unasked
         if not self.cancels:
             self._free_again(now)
 

@@ -15,6 +15,8 @@ from config.types import PoolMode
 from protocol import sqlstate, tags
 from protocol.errors import ProtocolError, UnexpectedMessage
 from protocol.framer import (
+    BACKEND_LOOK_NAMES,
+    BACKEND_LOOK_QUERY,
     FRONTEND_LOOK,
     FRONTEND_LOOK_COPY,
     FRONTEND_LOOK_IDLE,
@@ -61,11 +63,10 @@ _NOTED_BIND: Final = tags.BIND | NOTED
 # What makes PostgreSQL send the replies it has.
 _ASKS: Final = frozenset((tags.FLUSH, tags.SYNC, tags.QUERY, tags.FUNCTION_CALL))
 _OF_EXECUTION: Final = frozenset((tags.QUERY, tags.EXECUTE))
-# Beginnings of the command tags that change what we know of a server or of its database: LISTEN, DISCARD and
-# DROP, RESET, ALTER, PREPARE; CREATE; IMPORT.
-_TELLING: Final = frozenset(b"LDRAP")
-_TELLING_PAIRS: Final = frozenset((b"CR", b"IM"))
-_SETS: Final = 0x53
+# Beginnings of the command tags that change what we know of a server or of its database: LISTEN; DEALLOCATE,
+# DISCARD, DROP and DO; RESET; ALTER; PREPARE; CREATE; IMPORT.
+_TELLING: Final = frozenset((b"LI", b"DE", b"DI", b"DR", b"DO", b"RE", b"AL", b"PR", b"CR", b"IM"))
+_SETS: Final = b"SE"
 # Which tables tell the framer what to look at in the client's stream: without a server, with one, while that
 # takes COPY data.
 _LOOKS: Final = (FRONTEND_LOOK_IDLE, FRONTEND_LOOK, FRONTEND_LOOK_COPY)
@@ -87,9 +88,11 @@ class Session:
         "_look_copy",
         "_look_idle",
         "_past_telling",
+        "_replies",
         "_skip_to_sync",
         "_stalled",
         "_stops",
+        "_takes_copy",
         "_withheld",
         "applied",
         "boot",
@@ -151,6 +154,9 @@ class Session:
         self._stops = 0
         self._withheld: list[bytes] = []
         self._past_telling = False
+        self._takes_copy = False
+        # Made once: a method becomes an object each time it is named without being called.
+        self._replies = self.from_server
 
     def settings_changed(self) -> None:
         """Names of prepared statements are looked after, or no longer, from the next server on."""
@@ -180,7 +186,7 @@ class Session:
                 server = self._borrow(messages, now)
             if server is not None:
                 if len(messages) == 1 and messages[0][0] == tags.QUERY and not framer.lead:
-                    self._query(server, messages, now)
+                    self._query(server, framer.buffer, framer.end, messages, now)
                 else:
                     self._to_server(server, framer.buffer, framer.end, framer.lead, messages, now)
                 return
@@ -205,16 +211,15 @@ class Session:
             if server is not None and self._link(server, now):
                 self.held = None
                 return server
-            self._limit_held()
+            if self._held_bytes > HELD_MOST:
+                self._limit_held()
             return None
         if messages or framer.lead:
             self._hold(piece, now)
         return None
 
-    def _query(self, server: "Server", messages: Messages, now: int) -> None:
+    def _query(self, server: "Server", buffer: bytes, end: int, messages: Messages, now: int) -> None:
         """What `_to_server` does with one simple query where nothing is special: most of what ever comes."""
-        framer = self.framer
-        buffer = framer.buffer
         outstanding = server.outstanding
         prepared = self.prepared
         if (
@@ -222,7 +227,7 @@ class Session:
             or outstanding.skipping
             or (prepared is not None and (prepared.names or server.statements.crowded))
         ):
-            self._to_server(server, buffer, framer.end, 0, messages, now)
+            self._to_server(server, buffer, end, 0, messages, now)
             return
         if prepared is not None:
             prepared.unnamed.kept = server.statements.unnamed = None
@@ -234,7 +239,10 @@ class Session:
             outstanding.mixed = True
         outstanding.queue.append(tags.QUERY)
         server.status = tags.STATUS_BUSY
-        server.connection.write(buffer if framer.end == len(buffer) else buffer[: framer.end])
+        server.framer.look = BACKEND_LOOK_QUERY
+        # A slot that is called at once is looked up the slow way (Python 3.11): so this name.
+        write = server.connection.write
+        write(buffer if end == len(buffer) else buffer[:end])
 
     def _to_server(
         self, server: "Server", buffer: bytes, end: int, lead: int, messages: Messages, now: int
@@ -242,6 +250,7 @@ class Session:
         outstanding = server.outstanding
         queue = outstanding.queue
         prepared = self.prepared
+        server.framer.look = BACKEND_LOOK_NAMES
         fresh = not queue and server.status == tags.STATUS_IDLE
         self.query_started = self.query_started if queue else now
         self.xact_started = now if fresh else self.xact_started
@@ -295,7 +304,8 @@ class Session:
             self._write_edited(server, buffer, end, edits)
         elif end:
             server.status = tags.STATUS_BUSY
-            server.connection.write(buffer if end == len(buffer) else buffer[:end])
+            write = server.connection.write
+            write(buffer if end == len(buffer) else buffer[:end])
         if prepared is not None and prepared.touched:
             prepared.sent = (buffer, end, lead, messages) if fresh and not self._stalled else None
             if prepared.withholds and any(tag in _ASKS and start < end for tag, start, _ in messages):
@@ -389,6 +399,21 @@ class Session:
         self.held = None
         if server is None or held is None:
             return
+        if len(held) == 1:
+            buffer, end, lead, messages = held[0]
+            if len(messages) == 1 and messages[0][0] == tags.QUERY and not lead:
+                self._query(server, buffer, end, messages, now)
+            else:
+                self._to_server(server, buffer, end, lead, messages, now)
+        else:
+            self._flush_pieces(server, held, now)
+        if self._stops and self.held is None:
+            self._go_on(_HELD_FULL)
+        if self._cancel_pending:
+            self._cancel_pending = False
+            server.cancel(now)
+
+    def _flush_pieces(self, server: "Server", held: list[Piece], now: int) -> None:
         for piece in held:
             if self.closed:
                 return
@@ -397,11 +422,6 @@ class Session:
             else:
                 self.held.append(piece)
                 self._held_bytes += piece[1]
-        if self.held is None:
-            self._go_on(_HELD_FULL)
-        if self._cancel_pending:
-            self._cancel_pending = False
-            server.cancel(now)
 
     def aligned(self, server: "Server", error: bytes | None, now: int) -> None:
         """The SET that gives the server our parameters is done; `error` is PostgreSQL's refusal of it."""
@@ -417,7 +437,7 @@ class Session:
         server.applied = self.applied
         # What the server reports is the value's proper form; keeping it spares the next SET.
         self.values = server.values
-        server.connection.receiver = self.from_server
+        server.connection.receiver = self._replies
         self._flush_held(now)
 
     # From the server.
@@ -458,27 +478,31 @@ class Session:
                 self._on_error(server, buffer, start, stop, edits)
             elif tag not in _ASYNCHRONOUS:
                 # What `reply` does when nothing is special, without the call.
-                if not queue or outstanding.copying:
+                head = queue[0] if queue and not outstanding.copying else 0
+                if not head:
                     self._noted(server, outstanding.reply(tag), tag, start, stop, edits)
-                elif queue[0] == COMPLETES[tag]:
+                elif head == COMPLETES[tag]:
                     queue.popleft()
-                elif tag == _BOUND and queue[0] == _NOTED_BIND and isinstance(outstanding.notes[0], Name):
+                elif head == tags.QUERY and tag in _OF_ROWS:
+                    pass
+                elif tag == _BOUND and head == _NOTED_BIND and isinstance(outstanding.notes[0], Name):
                     # Such a note is for an error only.
                     queue.popleft()
                     outstanding.notes.popleft()
-                elif queue[0] != tags.QUERY or tag not in _OF_ROWS:
+                else:
                     note = outstanding.reply(tag)
                     if note is not None:
                         self._noted(server, note, tag, start, stop, edits)
                 if tag == tags.COMMAND_COMPLETE:
-                    letter = buffer[start + 5] if stop > start + 5 else 0
-                    if letter in _TELLING or buffer[start + 5 : start + 7] in _TELLING_PAIRS or not letter:
+                    verb = buffer[start + 5 : start + 7]
+                    if verb in _TELLING or stop < start + 7:
                         self._executed(server, buffer[start + 5 : min(stop, end)])
-                    elif letter == _SETS and server.applied:
+                    elif server.applied and verb == _SETS:
                         server.noted(buffer[start + 5 : min(stop, end)])
-                    if self.framer.look is self._look_copy:
-                        self.framer.look = self._look
+                    if self._takes_copy:
+                        self._copy_over()
                 elif tag == tags.COPY_IN_RESPONSE:
+                    self._takes_copy = True
                     self.framer.look = self._look_copy
                     self._send_withheld()
             elif tag == tags.PARAMETER_STATUS:
@@ -561,7 +585,8 @@ class Session:
             if parts:
                 self.connection.writelines(parts)
         elif end:
-            self.connection.write(buffer if end == len(buffer) else buffer[:end])
+            write = self.connection.write
+            write(buffer if end == len(buffer) else buffer[:end])
 
     def _on_notice(self, outstanding: "Outstanding", start: int, stop: int, edits: list[Edit]) -> None:
         note = outstanding.notes[0] if outstanding.queue and outstanding.queue[0] & NOTED else None
@@ -583,8 +608,8 @@ class Session:
         if server.is_fatal(buffer[start + 5 : start + 96]):
             self._fatal = True
         outstanding = server.outstanding
-        if self.framer.look is self._look_copy:
-            self.framer.look = self._look
+        if self._takes_copy:
+            self._copy_over()
         if not outstanding.queue:
             self._send_withheld()
             if not (self._fatal or server.errored):
@@ -610,34 +635,39 @@ class Session:
                 server.framer.lead = 0
             raise UnexpectedMessage("COPY failed among Syncs: the replies to come cannot be told apart")
 
+    def _copy_over(self) -> None:
+        self._takes_copy = False
+        self.framer.look = self._look
+
     def _ready(self, server: "Server", status: int, now: int) -> bool:
         """A ReadyForQuery was accounted for; whether it lets the server go."""
-        stats = self.pool.stats
+        pool = self.pool
+        stats = pool.stats
+        outstanding = server.outstanding
         server.status = status
         server.errored = False
-        if server.outstanding.early:
-            server.outstanding.group_over()
+        if outstanding.early:
+            outstanding.group_over()
         stats.query_count += 1
         stats.query_time += now - self.query_started
-        self.query_started = now
-        if self.framer.look is self._look_copy:
-            self.framer.look = self._look
+        if self._takes_copy:
+            self._copy_over()
+        self.idle_since = now
         if status == tags.STATUS_IDLE:
             if server.altered:
                 server.altered_for_good()
             stats.xact_count += 1
             stats.xact_time += now - self.xact_started
-            self.xact_started = now
-            self.idle_since = now
-            if server.outstanding.queue:
-                server.status = tags.STATUS_BUSY
-                if self.prepared is not None:
-                    self.prepared.failed = False
-                return False
-            return self.pool.mode is not _SESSION
+            if not outstanding.queue:
+                return pool.mode is not _SESSION
+            self.query_started = self.xact_started = now
+            server.status = tags.STATUS_BUSY
+            if self.prepared is not None:
+                self.prepared.failed = False
+            return False
         if status != tags.STATUS_IN_TRANSACTION and status != tags.STATUS_FAILED:
             raise ProtocolError(f"server sent an unknown transaction status {status}")
-        self.idle_since = now
+        self.query_started = now
         if self.prepared is not None and status == tags.STATUS_FAILED:
             self.prepared.failed = self.prepared.touched = True
         if server.outstanding.queue:
@@ -653,12 +683,15 @@ class Session:
 
     def _release(self, server: "Server", buffer: bytes, stop: int, edits: list[Edit], now: int) -> None:
         """Pass on what is ours of this chunk and give the server back."""
+        pool = self.pool
+        trailing = b"" if stop == len(buffer) else buffer[stop:]
         if edits:
             self._to_client(buffer, stop, edits)
         else:
-            self.pool.stats.bytes_sent += stop
-            self.connection.write(buffer if stop == len(buffer) else buffer[:stop])
-        trailing = buffer[stop:] if stop < len(buffer) else b""
+            pool.stats.bytes_sent += stop
+            # A slot that is called at once is looked up the slow way (Python 3.11): so this name.
+            write = self.connection.write
+            write(buffer[:stop] if trailing else buffer)
         missing = None if trailing else server.unclean()
         if self.framer.rest and self.held is None:
             missing = Unclean.PARTIAL_REQUEST
@@ -667,7 +700,7 @@ class Session:
             server.judge_trailing(trailing, now)
             missing = missing or server.unclean()
         if not server.closing:
-            self.pool.release(server, now, missing)
+            pool.release(server, now, missing)
         if self._stalled:
             self._stalled = False
             self._borrow_again(now)
@@ -683,19 +716,17 @@ class Session:
             server.statements.unnamed = None
         server.used = True
         self.pool.stats.server_assignment_count += 1
-        self.query_started = now
-        self.xact_started = now
-        self.idle_since = now
         self.framer.look = self._look
         if self.connection.paused_since:
             server.connection.pause_reading()
         if server.values is self.values and server.applied is self.applied:
-            server.connection.receiver = self.from_server
+            server.connection.receiver = self._replies
             return True
+        self.query_started = self.xact_started = now
         query = alignment(self.pool.tracked.names, server.values, self.values, server.applied, self.applied)
         if not query:
             server.applied = self.applied
-            server.connection.receiver = self.from_server
+            server.connection.receiver = self._replies
             return True
         server.align(query, self, now)
         return False

@@ -11,6 +11,7 @@ from protocol.framer import (
     BACKEND,
     BACKEND_CAPS,
     BACKEND_LOOK,
+    BACKEND_LOOK_QUERY,
     BORROW_HEAD,
     ERROR_HEAD,
     FRONTEND_CAPS,
@@ -36,6 +37,7 @@ LOOKS = {
     "without a server": (FRONTEND_LOOK_IDLE, FRONTEND),
     "in COPY": (FRONTEND_LOOK_COPY, FRONTEND),
     "of a server": (BACKEND_LOOK, BACKEND),
+    "of a server that answers a Query": (BACKEND_LOOK_QUERY, BACKEND),
 }
 
 CLIENT_LOOKS = [FRONTEND_LOOK, FRONTEND_LOOK_IDLE, FRONTEND_LOOK_COPY]

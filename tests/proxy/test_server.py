@@ -47,7 +47,8 @@ def test_a_report_is_shared_by_server_and_session_where_they_agree() -> None:
     [
         (b"LISTEN\0", True, ((b"a", b"1"),)),
         (b"DISCARD ALL\0", False, NOTHING_APPLIED),
-        (b"DISCARD PLANS\0", True, ((b"a", CHANGED),)),
+        (b"DISCARD PLANS\0", True, ((b"a", b"1"),)),
+        (b"DISCARD TEMP\0", True, ((b"a", CHANGED),)),
         (b"SET\0", True, ((b"a", CHANGED),)),
         (b"RESET\0", True, ((b"a", CHANGED),)),
         (b"SELECT 1\0", True, ((b"a", b"1"),)),

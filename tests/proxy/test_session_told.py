@@ -191,3 +191,23 @@ def test_rows_nobody_asked_for_end_server_and_client(said: tuple[str, ...], repl
     assert book.closed == [ServerClosed.PROTOCOL]
     assert book.stage().ends == [ClientClosed.SERVER_LOST]
     assert b"D\0\0\0\x0b" not in book.stage().transport.take()
+
+
+def test_what_rows_look_like_is_not_said_when_nobody_asked() -> None:
+    book = Playbook()
+    book.client("Q begin")
+    book.server("C BEGIN", "Z T")
+    book.server("T a")
+    assert book.closed == [ServerClosed.PROTOCOL]
+    assert book.stage().ends == [ClientClosed.SERVER_LOST]
+
+
+def test_a_describe_behind_a_query_is_answered_by_what_rows_look_like() -> None:
+    book = Playbook()
+    book.client("Q begin")
+    book.server("T a", "D 1", "C BEGIN", "Z T")
+    book.client("P a", "D P", "S")
+    book.server("1", "T a", "Z T")
+    book.client("Q commit")
+    book.server("C COMMIT", "Z I")
+    assert book.state() == "idle"
