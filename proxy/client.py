@@ -157,7 +157,7 @@ class Client:
         connection.receiver = _deaf
         if connection.unsent():
             asyncio.get_running_loop().call_later(_LINGER, connection.abort)
-        connection.transport.close()
+        connection.close()
 
     def _leave(self, reason: ClientClosed, text: str | None = None) -> None:
         """Give back all that it holds."""

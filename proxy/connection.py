@@ -2,14 +2,15 @@
 
 Laws of this file:
 - Received bytes go to `receiver(data, now)`, whoever that is at the moment; nothing is parsed here.
-- `write` and `writelines` are the transport's own methods, so that the hot path makes no extra call; a layer
-  in between (TLS) would put its own in their place.
+- `write` and `writelines` are the transport's own methods, so that the hot path makes no extra call; where
+  there is TLS they are its layer's, and the transport delivers to the layer.
 - Whatever an owner's callback raises ends this connection and no other.
 """
 
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter_ns
 from typing import Final, Protocol, TypeVar, cast
@@ -17,6 +18,7 @@ from typing import Final, Protocol, TypeVar, cast
 from protocol.errors import ProtocolError
 from protocol.framer import Collector
 from protocol.login import Conversation, Derive
+from proxy.tls import TlsLayer
 
 logger = logging.getLogger("howdah")
 
@@ -58,7 +60,7 @@ class ConnectionLost(Exception):
 
 class Connection(asyncio.Protocol):
     """One socket. `paused_since` is when writing was paused (ns), 0 while it is not. `heard`: before its
-    login was over, the other side has said something.
+    login was over, the other side has said something. `tls` is None on a connection in the clear.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Connection(asyncio.Protocol):
         "owner",
         "paused_since",
         "receiver",
+        "tls",
         "transport",
         "write",
         "writelines",
@@ -89,6 +92,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.made = False
         self.heard = False
+        self.tls: TlsLayer | None = None
         self._reading = True
         self._waiter: asyncio.Future[None] | None = None
 
@@ -108,9 +112,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass received bytes on."""
         try:
-            self.receiver(data, perf_counter_ns())
+            # A slot that is called at once is looked up the slow way (Python 3.11): so this name.
+            receiver = self.receiver
+            receiver(data, perf_counter_ns())
         except Exception as error:
-            self._failed(error)
+            self.blame(error)
 
     def pause_writing(self) -> None:
         """The transport holds more than WRITE_HIGH bytes."""
@@ -125,7 +131,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed, by whomever."""
         self.closed = True
-        self._wake()
+        self.wake()
         try:
             self.owner.lost()
         except Exception:
@@ -153,6 +159,8 @@ class Connection(asyncio.Protocol):
         if not self.made or self.closed or self.transport.is_closing() or not self.transport.can_write_eof():
             return False
         try:
+            if self.tls is not None:
+                self.tls.say_goodbye()
             self.transport.write_eof()
         except OSError:
             # The other side has reset the connection, which the loop is about to tell us.
@@ -161,6 +169,12 @@ class Connection(asyncio.Protocol):
             # A connect that was cancelled at its very end: the loop has closed the handle and tells nobody.
             return False
         return True
+
+    def close(self) -> None:
+        """Send what is unsent, and close."""
+        if self.tls is not None:
+            self.tls.say_goodbye()
+        self.transport.close()
 
     def abort(self) -> None:
         """Close at once, whatever is unsent; nothing to do for a connection that is gone or never was."""
@@ -183,6 +197,29 @@ class Connection(asyncio.Protocol):
         """The socket underneath, for its options."""
         found: socket.socket | None = self.transport.get_extra_info("socket")
         return found
+
+    async def start_tls(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        received: bytes = b"",
+    ) -> None:
+        """Encrypt from here on; returns when the handshake is done. `received`: what has come of it already.
+
+        Raises TlsError where the handshake fails, and ConnectionLost.
+        """
+        if self.closed:
+            raise ConnectionLost
+        self.receiver = self._keep
+        layer = self.tls = TlsLayer(self, context, server_side, server_hostname)
+        layer.begin(received)
+        self.resume_reading()
+        while layer.handshaking and layer.failure is None:
+            await self._woken()
+        if layer.failure is not None:
+            raise layer.failure
 
     # Conversations: logins, where speed does not matter.
 
@@ -218,14 +255,11 @@ class Connection(asyncio.Protocol):
         def receive(data: bytes, now: int) -> None:
             self.heard = True
             feed(data)
-            self._wake()
+            self.wake()
 
         self.receiver = receive
-        self._waiter = asyncio.get_running_loop().create_future()
         self.resume_reading()
-        await self._waiter
-        if self.closed:
-            raise ConnectionLost
+        await self._woken()
 
     async def until_lost(self) -> None:
         """Return when the connection is closed; what comes until then goes to `receiver`."""
@@ -256,11 +290,19 @@ class Connection(asyncio.Protocol):
             result: T = end.value
             return result
 
-    def _wake(self) -> None:
+    async def _woken(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+        if self.closed:
+            raise ConnectionLost
+
+    def wake(self) -> None:
+        """Something has changed: whoever waits may look."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _failed(self, error: Exception) -> None:
+    def blame(self, error: Exception) -> None:
+        """The owner hears of an error in what was received, or of ours over it."""
         if not isinstance(error, ProtocolError):
             logger.error("internal error on a connection", exc_info=error)
         try:

@@ -1,0 +1,153 @@
+"""What a certificate says of itself: whose it is, until when, and by which hash it was signed.
+
+A walk over its DER, which OpenSSL has accepted before; anything else is a ValueError. Python's ssl tells this
+only of the other side of a connection, and only where it was verified.
+"""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+_SEQUENCE: Final = 0x30
+_VERSION: Final = 0xA0
+_UTC_TIME: Final = 0x17
+_BMP_STRING: Final = 0x1E
+_PSS: Final = "1.2.840.113549.1.1.10"
+_ATTRIBUTES: Final = {
+    "2.5.4.3": "CN",
+    "2.5.4.5": "serialNumber",
+    "2.5.4.6": "C",
+    "2.5.4.7": "L",
+    "2.5.4.8": "ST",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
+    "0.9.2342.19200300.100.1.25": "DC",
+    "1.2.840.113549.1.9.1": "emailAddress",
+}
+# MD5 and SHA-1 are here by the hash that RFC 5929 puts in their place.
+_SIGNATURES: Final = {
+    "1.2.840.113549.1.1.4": "sha256",
+    "1.2.840.113549.1.1.5": "sha256",
+    "1.2.840.113549.1.1.11": "sha256",
+    "1.2.840.113549.1.1.12": "sha384",
+    "1.2.840.113549.1.1.13": "sha512",
+    "1.2.840.113549.1.1.14": "sha224",
+    "1.2.840.10040.4.3": "sha256",
+    "1.2.840.10045.4.1": "sha256",
+    "1.2.840.10045.4.3.1": "sha224",
+    "1.2.840.10045.4.3.2": "sha256",
+    "1.2.840.10045.4.3.3": "sha384",
+    "1.2.840.10045.4.3.4": "sha512",
+    "2.16.840.1.101.3.4.3.1": "sha224",
+    "2.16.840.1.101.3.4.3.2": "sha256",
+}
+_HASHES: Final = {
+    "1.3.14.3.2.26": "sha256",
+    "2.16.840.1.101.3.4.2.1": "sha256",
+    "2.16.840.1.101.3.4.2.2": "sha384",
+    "2.16.840.1.101.3.4.2.3": "sha512",
+    "2.16.840.1.101.3.4.2.4": "sha224",
+}
+
+
+class Certificate(NamedTuple):
+    """`subject`: attributes in their order, by short name or object id. `expires`: seconds since 1970.
+
+    `hash_name`: of the signature, as in hashlib; None where there is none, as in Ed25519.
+    """
+
+    subject: tuple[tuple[str, str], ...]
+    expires: int
+    hash_name: str | None
+
+    def subject_text(self) -> str:
+        """The subject for people."""
+        return ", ".join(f"{name}={value}" for name, value in self.subject)
+
+
+class _Element(NamedTuple):
+    tag: int
+    body: bytes
+
+
+def read_certificate(der: bytes) -> Certificate:
+    """Read the certificate. Raises ValueError."""
+    try:
+        whole = _children(_children(der)[0].body)
+        fields = _children(whole[0].body)
+        # The version is left out in the oldest kind.
+        _, _, _, validity, subject = fields[1 if fields[0].tag == _VERSION else 0 :][:5]
+        return Certificate(
+            tuple(_attributes(subject.body)),
+            _time(_children(validity.body)[1]),
+            _hash_name(_children(whole[1].body)),
+        )
+    except (IndexError, OverflowError, UnicodeError) as error:
+        raise ValueError("not a certificate") from error
+
+
+def endpoint_hash(der: bytes) -> bytes | None:
+    """The data of channel binding by tls-server-end-point (RFC 5929) for this certificate of a server.
+
+    None where it is not defined.
+    """
+    name = read_certificate(der).hash_name
+    return hashlib.new(name, der).digest() if name is not None else None
+
+
+def _children(data: bytes) -> list[_Element]:
+    found = []
+    at = 0
+    while at < len(data):
+        tag, length = data[at], data[at + 1]
+        at += 2
+        if length & 0x80:
+            size = length & 0x7F
+            length = int.from_bytes(data[at : at + size], "big")
+            at += size
+        if at + length > len(data):
+            raise ValueError("not a certificate: an element is cut off")
+        found.append(_Element(tag, data[at : at + length]))
+        at += length
+    return found
+
+
+def _object_id(body: bytes) -> str:
+    arcs = [min(body[0] // 40, 2)]
+    arcs.append(body[0] - 40 * arcs[0])
+    value = 0
+    for byte in body[1:]:
+        value = value << 7 | byte & 0x7F
+        if not byte & 0x80:
+            arcs.append(value)
+            value = 0
+    return ".".join(map(str, arcs))
+
+
+def _attributes(name: bytes) -> list[tuple[str, str]]:
+    found = []
+    for group in _children(name):
+        for pair in _children(group.body):
+            kind, value = _children(pair.body)[:2]
+            oid = _object_id(kind.body)
+            encoding = "utf-16-be" if value.tag == _BMP_STRING else "utf-8"
+            found.append((_ATTRIBUTES.get(oid, oid), value.body.decode(encoding, "backslashreplace")))
+    return found
+
+
+def _time(element: _Element) -> int:
+    text = element.body.decode("ascii")
+    if element.tag == _UTC_TIME:
+        text = ("19" if text[:2] >= "50" else "20") + text
+    return int(datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp())
+
+
+def _hash_name(algorithm: list[_Element]) -> str | None:
+    oid = _object_id(algorithm[0].body)
+    if oid != _PSS:
+        return _SIGNATURES.get(oid)
+    for parameter in _children(algorithm[1].body):
+        if parameter.tag == 0xA0:
+            return _HASHES.get(_object_id(_children(_children(parameter.body)[0].body)[0].body))
+    # Its default is SHA-1.
+    return "sha256"
