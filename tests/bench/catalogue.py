@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tests.bench.connections import Copy, Idle, Login, Start
 from tests.bench.pgbench import Load
-from tests.bench.workloads import Latency, Throughput, Workload
+from tests.bench.workloads import Compared, Latency, Throughput, Workload
 
 _ROWS = "select generate_series(1, 5000);\n"
 _LONG_ROW = "select repeat('x', 1000000);\n"
@@ -56,6 +56,14 @@ def _small() -> list[Workload]:
             title="select-only, prepared statements, 16 clients in session mode",
             load=Load(16, "prepared"),
             settings={**_ON_16, "pool_mode": "session"},
+        ),
+        Compared(
+            name="shared",
+            title="prepared statements, 64 clients on 8 servers, over the extended protocol without",
+            load=Load(64, "prepared"),
+            other=Load(64, "extended"),
+            settings=_ON_8,
+            limits={"over": 1.15},
         ),
         Latency(
             name="latency",

@@ -49,7 +49,11 @@ class Turns:
         self, workload: Workload, targets: Sequence[Target], tools: Tools, progress: Progress
     ) -> None:
         self._workload = workload
-        self._targets = [target for target in targets if workload.direct or target.pooled]
+        self._targets = [
+            target
+            for target in targets
+            if (target.name == HOWDAH if workload.alone else workload.direct or target.pooled)
+        ]
         self._tools = tools
         self._progress = progress
         self._measured = Measured(workload)

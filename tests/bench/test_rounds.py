@@ -52,6 +52,11 @@ class FreshWorkload(FakeWorkload):
     direct: ClassVar[bool] = False
 
 
+@dataclass(kw_only=True)
+class AloneWorkload(FakeWorkload):
+    alone: ClassVar[bool] = True
+
+
 @pytest.fixture
 def story() -> list[str]:
     return []
@@ -100,6 +105,14 @@ def test_a_fresh_workload_starts_each_target_for_each_measurement(story: list[st
     measured = turns(FreshWorkload(name="w", title="", story=story), targets, tools).run(1)
     assert story[1:7] == ["start A", "A", "stop A", "start B", "B", "stop B"]
     assert measured.of("A", "first_login") == [0.25]
+
+
+def test_a_workload_that_compares_howdah_with_itself_measures_nobody_else(
+    story: list[str], tools: Tools
+) -> None:
+    targets = [FakeTarget(name, story) for name in (POSTGRESQL, HOWDAH, PGBOUNCER)]
+    turns(AloneWorkload(name="w", title="", story=story), targets, tools).run(1)
+    assert story == [f"start {HOWDAH}", f"prepare {HOWDAH}", HOWDAH, f"stop {HOWDAH}"]
 
 
 def test_targets_are_stopped_when_the_run_is_interrupted(story: list[str], tools: Tools) -> None:

@@ -29,6 +29,7 @@ class Metric:
 METRICS: Mapping[str, Metric] = {
     "cpu": Metric("CPU per {unit}, µs", 1e6, 1),
     "user": Metric("  of it in user space, µs", 1e6, 1),
+    "over": Metric("CPU per {unit} over the other load's", digits=2),
     "tps": Metric("{unit}s/s"),
     "p50": Metric("p50, ms", 1e3, 2),
     "p99": Metric("p99, ms", 1e3, 2),
@@ -81,6 +82,7 @@ class Workload(abc.ABC):
 
     `unit`: what a transaction is called here. `usual`: part of a run that names none. `fresh`: every
     measurement wants a newly started target. `direct`: PostgreSQL without a pooler can be measured too.
+    `alone`: Howdah is compared with itself, nobody else is measured.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Workload(abc.ABC):
     usual: bool = True
     fresh: ClassVar[bool] = False
     direct: ClassVar[bool] = True
+    alone: ClassVar[bool] = False
 
     def prepare(self, tools: Tools, reference: Target) -> None:  # noqa: B027 - most have nothing to prepare
         """Called once before the rounds; `reference` is what ratios are taken over, where it runs."""
@@ -122,6 +125,22 @@ class Throughput(Workload):
 
     def measure(self, tools: Tools, target: Target, first_login: float) -> Values:
         return _drive(tools, target, self.load)[1]
+
+
+@dataclass(kw_only=True)
+class Compared(Workload):
+    """One load and, right after it, another that it is compared with."""
+
+    load: Load
+    other: Load
+    alone: ClassVar[bool] = True
+
+    def measure(self, tools: Tools, target: Target, first_login: float) -> Values:
+        values = _drive(tools, target, self.load)[1]
+        other = _drive(tools, target, self.other)[1]
+        if "cpu" in values and "cpu" in other:
+            values["over"] = values["cpu"] / other["cpu"]
+        return values
 
 
 @dataclass(kw_only=True)
