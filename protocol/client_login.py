@@ -9,6 +9,7 @@ import hmac
 import secrets as random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from . import sqlstate, tags
 from .authentication import (
@@ -33,7 +34,12 @@ from .scram import (
 )
 from .secret import Md5Secret, PlainSecret, Secret, md5_response, md5_secret
 
-_SALT_LENGTH = 16
+_SALT_LENGTH: Final = 16
+# What is offered without and with channel binding, and the message that says so.
+_OFFERS: Final = tuple(
+    (mechanisms, AuthenticationSASL(mechanisms).encode())
+    for mechanisms in ([MECHANISM], [MECHANISM_PLUS, MECHANISM])
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +184,8 @@ class _Offer:
 
 
 def _scram_login(offer: _Offer, nonce: str | None, binding: bytes | None) -> Conversation[LoginResult]:
-    mechanisms = [MECHANISM] if binding is None else [MECHANISM_PLUS, MECHANISM]
-    body = yield from _answer(AuthenticationSASL(mechanisms).encode(), "SASL")
+    mechanisms, request = _OFFERS[binding is not None]
+    body = yield from _answer(request, "SASL")
     chosen = SASLInitialResponse.decode(body)
     if chosen.mechanism not in mechanisms:
         raise LoginFailed(
