@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator
 
 from .secret import OptionalSecret, check_form
-from .section import ANYTHING, Section, live
+from .section import Section, live
 from .types import (
     AuthMethods,
     ChannelBinding,
@@ -19,6 +19,9 @@ from .types import (
     OptionalText,
     PoolMode,
     ServerPort,
+    SslMode,
+    SslNegotiation,
+    TlsVersion,
 )
 
 FALLBACK = "*"
@@ -43,6 +46,13 @@ def check_hosts(value: str | None) -> str | None:
     return value
 
 
+def check_auth_database(name: str | None) -> str | None:
+    if name in RESERVED:
+        raise ValueError(f'cannot use the reserved "{name}" database as an auth_dbname')
+    return name
+
+
+AuthDatabase = Annotated[OptionalText, AfterValidator(check_auth_database)]
 DatabaseName = Annotated[str, AfterValidator(check_database_name)]
 Hosts = Annotated[OptionalText, AfterValidator(check_hosts)]
 Password = Annotated[OptionalSecret, AfterValidator(lambda secret: secret and check_form(secret))]
@@ -58,9 +68,9 @@ class DatabaseSettings(Section):
     port: ServerPort = live(5432, "port of the server")
     user: OptionalText = live(None, "role for every connection; unset: the client's")
     password: Password = live(None, "password of `user`; unset: from `auth_file`")
-    auth_user: OptionalText = live(None, "role that runs `auth_query`", refused=ANYTHING)
-    auth_query: OptionalText = live(None, "query that fetches a user's secret", refused=ANYTHING)
-    auth_dbname: OptionalText = live(None, "database that `auth_query` runs in", refused=ANYTHING)
+    auth_user: OptionalText = live(None, "role that asks `auth_query` for clients of this database")
+    auth_query: OptionalText = live(None, "query that fetches a user's name and secret")
+    auth_dbname: OptionalText = live(None, "database that `auth_query` runs in")
     pool_size: InheritedCount = live(None, "servers per pool; 0 is unlimited")
     min_pool_size: InheritedCount = live(None, "servers a pool keeps open")
     reserve_pool_size: InheritedCount = live(None, "further servers; also written `reserve_pool`")
@@ -70,6 +80,17 @@ class DatabaseSettings(Section):
     max_db_client_connections: InheritedCount = live(None, "clients; 0: the global setting")
     server_lifetime: InheritedSeconds = live(None, "close servers older than this; 0: the global setting")
     server_auth_methods: AuthMethods | None = live(None, "what its servers may ask of us")
+    sslmode: SslMode | None = live(None, "whether servers must encrypt, and prove who they are")
+    sslnegotiation: SslNegotiation | None = live(None, "how TLS begins: `postgres` or `direct`")
+    sslrootcert: OptionalText = live(None, "authorities for the server's certificate; `system`: the system's")
+    sslcert: OptionalText = live(None, "certificate shown to the server; replaces the global one and its key")
+    sslkey: OptionalText = live(None, "key of `sslcert`")
+    ssl_min_protocol_version: TlsVersion | None = live(
+        None, "oldest TLS version; with it or the next the global list does not count"
+    )
+    ssl_max_protocol_version: TlsVersion | None = live(None, "newest TLS version")
+    server_tls_ciphers: OptionalText = live(None, "ciphers up to TLS 1.2")
+    server_tls13_ciphers: OptionalText = live(None, "TLS 1.3 suites")
     server_channel_binding: ChannelBinding | None = live(
         None, "whether SCRAM logins are tied to the server's TLS certificate"
     )

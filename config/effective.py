@@ -7,11 +7,12 @@ query_wait_timeout, where 0 is a value.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from .databases import DatabaseSettings
+from .databases import RESERVED, DatabaseSettings
 from .secret import Secret
+from .tls import ServerTls, server_tls
 from .types import ChannelBinding, LoadBalance, PoolMode
 from .users import UserSettings
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _NOTHING_SPECIAL = UserSettings()
+_NO_ENTRY = DatabaseSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class PoolSettings:
     load_balance_hosts: LoadBalance
     server_auth_methods: tuple[str, ...]
     server_channel_binding: ChannelBinding
+    tls: ServerTls
 
 
 def user_entry(settings: "Settings", user: str) -> UserSettings:
@@ -95,6 +98,46 @@ def for_pool(settings: "Settings", database: str, user: str) -> PoolSettings:
         load_balance_hosts=entry.load_balance_hosts,
         server_auth_methods=_first(entry.server_auth_methods, default=settings.server_auth_methods),
         server_channel_binding=_first(entry.server_channel_binding, default=settings.server_channel_binding),
+        tls=server_tls(settings, entry),
+    )
+
+
+class AuthSource(NamedTuple):
+    """Where the secrets of users are asked for whom the auth file does not name."""
+
+    database: str
+    user: str
+    query: str
+
+
+def auth_source(settings: "Settings", database: str) -> AuthSource | None:
+    """Whom `auth_query` asks for clients of a database; None where nobody is asked.
+
+    The console has no entry of its own, so the global settings hold for it. A database that does not exist
+    has none.
+    """
+    entry = settings.database(database)
+    if entry is None and database not in RESERVED:
+        return None
+    entry = entry or _NO_ENTRY
+    user = entry.auth_user or settings.auth_user
+    where = entry.auth_dbname or settings.auth_dbname or database
+    return AuthSource(where, user, entry.auth_query or settings.auth_query) if user else None
+
+
+def for_auth_pool(settings: "Settings", database: str, user: str) -> PoolSettings:
+    """Resolve everything for the one connection on which `user` asks `auth_query` in a database.
+
+    It logs in as nobody else, and needs no second. Raises LookupError as `for_pool`.
+    """
+    return replace(
+        for_pool(settings, database, user),
+        user=None,
+        password=None,
+        pool_mode=PoolMode.TRANSACTION,
+        pool_size=1,
+        min_pool_size=0,
+        reserve_pool_size=0,
     )
 
 

@@ -13,19 +13,28 @@ from .effective import pool_size
 from .files import find_beside
 from .problems import Problem, Severity, find_place
 from .settings import Settings
+from .tls import SYSTEM, contradictions, server_tls
 from .types import AuthType, SslMode
 from .users import UserSettings
 
 Path = tuple[str, ...]
 Hint = tuple[Path, Severity, str]
 _NOBODY = UserSettings()
+_GLOBAL = {
+    "sslnegotiation": "server_tls_sslnegotiation",
+    "sslrootcert": "server_tls_ca_file",
+    "sslkey": "server_tls_key_file",
+}
+_ENTRY = {"sslmode", "sslnegotiation", "sslrootcert", "sslkey"} | {
+    f"ssl_{which}_protocol_version" for which in ("min", "max")
+}
 _MAY_BE_CLEAR = (SslMode.ALLOW, SslMode.PREFER)
 
 
 def hints(settings: Settings, places: Mapping[Path, Problem], file: str | None) -> list[Problem]:
     """Return what the settings as a whole deserve to be told, each at the line of the key to blame."""
     found: list[Problem] = []
-    for rule in (_listening, _logins, _secrets, _pools, _databases, _encryption):
+    for rule in (_listening, _logins, _secrets, _pools, _databases, _encryption, _server_encryption):
         for path, severity, message in rule(settings):
             place = find_place(path, places) or Problem(file or "settings", 0, path[-1], "")
             key = place.key if path in places else path[-1]
@@ -120,7 +129,29 @@ def _databases(settings: Settings) -> Iterator[Hint]:
 
 
 def _encryption(settings: Settings) -> Iterator[Hint]:
-    for key, who in (("client_tls_sslmode", "clients"), ("server_tls_sslmode", "servers")):
-        if key in settings.model_fields_set and getattr(settings, key) in _MAY_BE_CLEAR:
-            message = f"this version does not encrypt: connections of {who} will be in the clear"
-            yield (key,), Severity.WARNING, message
+    key = "client_tls_sslmode"
+    if key in settings.model_fields_set and settings.client_tls_sslmode in _MAY_BE_CLEAR:
+        message = "this version does not encrypt: connections of clients will be in the clear"
+        yield (key,), Severity.WARNING, message
+
+
+def _server_encryption(settings: Settings) -> Iterator[Hint]:
+    for key, message in contradictions(settings, DatabaseSettings()):
+        yield (_GLOBAL[key],), Severity.ERROR, message
+    if settings.server_tls_ca_file not in ("", SYSTEM) and not _ever_verified(settings):
+        message = f"has no effect: server_tls_sslmode {settings.server_tls_sslmode} checks no certificate"
+        yield ("server_tls_ca_file",), Severity.WARNING, message
+    for name, entry in settings.databases.items():
+        if not entry.model_fields_set & _ENTRY:
+            continue
+        for key, message in contradictions(settings, entry):
+            yield ("databases", name, key), Severity.ERROR, message
+        mode = server_tls(settings, entry).mode
+        if entry.sslrootcert not in (None, SYSTEM) and not mode.verifies:
+            message = f"has no effect: sslmode {mode} checks no certificate"
+            yield ("databases", name, "sslrootcert"), Severity.WARNING, message
+
+
+def _ever_verified(settings: Settings) -> bool:
+    entries = [DatabaseSettings(), *settings.databases.values()]
+    return any(server_tls(settings, entry).mode.verifies for entry in entries)

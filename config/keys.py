@@ -8,6 +8,7 @@ description says otherwise.
 import sys
 from typing import ClassVar
 
+from .databases import AuthDatabase
 from .section import ANYTHING, Section, fixed, live
 from .types import (
     AuthMethods,
@@ -26,6 +27,7 @@ from .types import (
     Seconds,
     ServerProtocol,
     SslMode,
+    SslNegotiation,
     SyslogFacility,
     Text,
     TlsVersions,
@@ -95,9 +97,13 @@ class Keys(Section):
     # Who may come in
     auth_type: AuthType = live(AuthType.MD5, "how clients prove who they are", refused=OTHER_AUTH_TYPES)
     auth_file: OptionalText = live(None, 'file with a line `"user" "secret"` for each user')
-    auth_user: OptionalText = live(None, "role that runs `auth_query`", refused=ANYTHING)
-    auth_query: Text = live(AUTH_QUERY, "query that fetches a user's secret", refused=ANYTHING)
-    auth_dbname: OptionalText = live(None, "database that `auth_query` runs in", refused=ANYTHING)
+    auth_user: OptionalText = live(
+        None, "role that asks `auth_query` for users whom `auth_file` does not name; unset: nobody asks"
+    )
+    auth_query: Text = live(AUTH_QUERY, "query that fetches a user's name and secret; `$1` is the name")
+    auth_dbname: AuthDatabase = live(
+        None, "database that `auth_query` runs in; unset: the one the client asks for"
+    )
     auth_hba_file: Text = live("", "rules for `auth_type = hba`", refused=ANYTHING)
     auth_ident_file: OptionalText = live(None, "map of user names for `auth_hba_file`", refused=ANYTHING)
     auth_ldap_options: OptionalText = live(None, "options for `auth_type = ldap`", refused=ANYTHING)
@@ -174,9 +180,9 @@ class Keys(Section):
     client_tls13_ciphers: OptionalText = live(None, "TLS 1.3 suites for clients")
     client_tls_dheparams: DheParams = live(DheParams.AUTO, "Diffie-Hellman parameters for clients")
     client_tls_ecdhcurve: Text = live("auto", "elliptic curve for clients: auto, none or a name")
-    server_tls_sslmode: SslMode = live(SslMode.PREFER, "whether servers must encrypt", refused=ENCRYPTED_ONLY)
-    server_tls_ca_file: Text = live("", "authorities for servers' certificates")
-    server_tls_cert_file: Text = live("", "certificate shown to servers")
+    server_tls_sslmode: SslMode = live(SslMode.PREFER, "whether servers must encrypt, and prove who they are")
+    server_tls_ca_file: Text = live("", "authorities for servers' certificates; empty: the system's")
+    server_tls_cert_file: Text = live("", "certificate shown to servers, if they ask for one")
     server_tls_key_file: Text = live("", "key of `server_tls_cert_file`")
     server_tls_protocols: TlsVersions = live(("secure",), "TLS versions to servers")
     server_tls_ciphers: Text = live("default", "ciphers up to TLS 1.2 to servers")
@@ -186,6 +192,15 @@ class Keys(Section):
     peer_id: Count = live(0, "number of this process among its peers; 0 is none", refused=ANYTHING)
 
     # Ours
+    auth_query_cache: Seconds = live(
+        0.0, "how long an answer of `auth_query` is believed; 0: ask at each login, as PgBouncer does"
+    )
+    auth_query_timeout: Seconds = live(10.0, "time for an answer of `auth_query`")
+    auth_query_unknown_rate: Count = live(
+        100,
+        "unknown names per second that one address may have `auth_query` asked about, before it has to wait; "
+        "0 is unlimited",
+    )
     audit_release: Flag = live(
         False,
         "for debugging: report what sessions leave behind on their servers (role, search_path, temporary "
@@ -226,6 +241,10 @@ class Keys(Section):
     server_channel_binding: ChannelBinding = live(
         ChannelBinding.PREFER,
         "whether SCRAM logins at servers are tied to their TLS certificate (SCRAM-SHA-256-PLUS)",
+    )
+    server_tls_sslnegotiation: SslNegotiation = live(
+        SslNegotiation.POSTGRES,
+        "how TLS with servers begins: asked for first, or `direct` (PostgreSQL 17; needs `require` or more)",
     )
     server_protocol: ServerProtocol = live(ServerProtocol.V3_0, "newest protocol version asked of servers")
     unknown_startup_parameters: UnknownParameters = live(

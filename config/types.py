@@ -71,6 +71,32 @@ class SslMode(Choice):
     VERIFY_CA = "verify-ca"
     VERIFY_FULL = "verify-full"
 
+    @property
+    def required(self) -> bool:
+        """Nothing goes out in the clear."""
+        return self not in (SslMode.DISABLE, SslMode.ALLOW, SslMode.PREFER)
+
+    @property
+    def verifies(self) -> bool:
+        """The other side's certificate is looked at."""
+        return self in (SslMode.VERIFY_CA, SslMode.VERIFY_FULL)
+
+
+class SslNegotiation(Choice):
+    """How TLS begins: asked for by an SSLRequest, or with the first byte (PostgreSQL 17)."""
+
+    POSTGRES = "postgres"
+    DIRECT = "direct"
+
+
+class TlsVersion(Choice):
+    """libpq's words for one version of TLS."""
+
+    V1_0 = "tlsv1"
+    V1_1 = "tlsv1.1"
+    V1_2 = "tlsv1.2"
+    V1_3 = "tlsv1.3"
+
 
 class LoadBalance(Choice):
     """Which of several hosts a new server connection goes to: the next one, or the last that worked."""

@@ -203,6 +203,8 @@ class Dialler:
     async def _login(self, server: Server) -> Greeting:
         pool = server.pool
         connection = server.connection
+        if pool.settings.tls.mode.required:
+            raise errors.ServerRefused("TLS to servers is not there yet")
         user = to_wire(pool.key.user)
         parameters = {b"user": user, b"database": to_wire(pool.settings.dbname)}
         parameters |= {

@@ -33,7 +33,7 @@ def test_rows_show_type_default_change_and_support() -> None:
     assert rows["`listen_addr`"] == ["list", "empty", "restart"]
     table = settings_table()
     assert "(not supported yet: cert, peer, hba, ldap, pam)" in table
-    assert "query that fetches a user's secret (not supported yet)" in table
+    assert "options for `auth_type = ldap` (not supported yet)" in table
 
 
 def test_tables_are_put_between_the_marks_and_nothing_else_is_touched() -> None:

@@ -155,3 +155,35 @@ def test_cap_of_the_user_beats_the_global_one(function: object, key: str) -> Non
     assert function(settings({}, {key: 3}, **{key: 5}), "u") == 3
     assert function(settings({}, {key: 0}, **{key: 5}), "u") == 5
     assert function(settings({}, {}, **{key: 5}), "other") == 5
+
+
+def asked(database: dict[str, object], **keys: object) -> effective.AuthSource | None:
+    return effective.auth_source(settings(database, {}, **keys), "db")
+
+
+def test_nobody_is_asked_for_secrets_where_no_auth_user_is_set() -> None:
+    assert asked({"auth_dbname": "other", "auth_query": "q"}) is None
+
+
+def test_secrets_are_asked_for_in_the_clients_own_database_unless_another_is_named() -> None:
+    assert asked({}, auth_user="a", auth_query="q") == ("db", "a", "q")
+    assert asked({}, auth_user="a", auth_query="q", auth_dbname="d") == ("d", "a", "q")
+
+
+def test_what_a_database_says_of_auth_query_beats_the_global_settings() -> None:
+    own = {"auth_user": "a", "auth_query": "q", "auth_dbname": "d"}
+    assert asked(own, auth_user="x", auth_query="y", auth_dbname="z") == ("d", "a", "q")
+
+
+def test_of_the_console_the_global_settings_hold_and_of_no_database_none() -> None:
+    general = settings({}, {}, auth_user="a", auth_query="q", auth_dbname="d")
+    assert effective.auth_source(general, "pgbouncer") == ("d", "a", "q")
+    assert effective.auth_source(general, "nowhere") is None
+
+
+def test_the_connection_of_auth_query_is_one_and_nobody_elses_login() -> None:
+    entry = {"user": "owner", "password": "x", "pool_size": 9, "min_pool_size": 3, "dbname": "real"}
+    pool = effective.for_auth_pool(settings(entry, {}, pool_mode="session"), "db", "asker")
+    assert (pool.user, pool.password, pool.dbname) == (None, None, "real")
+    assert (pool.pool_size, pool.min_pool_size, pool.reserve_pool_size) == (1, 0, 0)
+    assert pool.pool_mode is PoolMode.TRANSACTION

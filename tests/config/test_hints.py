@@ -56,7 +56,8 @@ def test_ordinary_settings_give_no_hint(tmp_path: Path) -> None:
         ({"databases": {"a": {"password": "x"}}}, "password", "only together with user"),
         ({"databases": {"*": {"dbname": "x"}}}, "dbname", 'every database that has no entry leads to "x"'),
         ({"client_tls_sslmode": "prefer"}, "client_tls_sslmode", "clients will be in the clear"),
-        ({"server_tls_sslmode": "allow"}, "server_tls_sslmode", "servers will be in the clear"),
+        ({"server_tls_ca_file": "ca"}, "server_tls_ca_file", "sslmode prefer checks no certificate"),
+        ({"databases": {"a": {"sslrootcert": "ca"}}}, "sslrootcert", "sslmode prefer checks no certificate"),
     ],
 )
 def test_warning(tmp_path: Path, values: dict[str, object], key: str, message: str) -> None:
@@ -77,6 +78,8 @@ def test_warning(tmp_path: Path, values: dict[str, object], key: str, message: s
         {"min_pool_size": 20, "max_db_connections": 20},
         {"default_pool_size": 0, "min_pool_size": 5, "max_db_connections": 5},
         {"client_tls_sslmode": "disable", "server_tls_sslmode": "disable"},
+        {"server_tls_ca_file": "ca", "databases": {"a": {"sslmode": "verify-ca"}}},
+        {"databases": {"a": {"sslmode": "require", "sslnegotiation": "direct"}}},
         {"metrics_port": 6432, "listen_addr": "10.0.0.1"},
         {"metrics_port": 6432, "listen_addr": "*", "metrics_addr": ""},
         {"databases": {"*": {"host": "x"}}},
@@ -92,6 +95,18 @@ def test_no_warning(tmp_path: Path, values: dict[str, object]) -> None:
         ({"unix_socket_dir": ""}, "listen_addr", "nowhere to listen"),
         ({"metrics_port": 6432, "listen_addr": "*"}, "metrics_port", "is the port that clients connect to"),
         ({"metrics_port": 6432, "listen_addr": "127.0.0.1"}, "metrics_port", "is the port that clients"),
+        (
+            {"server_tls_sslnegotiation": "direct"},
+            "server_tls_sslnegotiation",
+            "direct needs sslmode require",
+        ),
+        (
+            {"databases": {"a": {"sslnegotiation": "direct"}}},
+            "sslnegotiation",
+            "direct needs sslmode require",
+        ),
+        ({"server_tls_ca_file": "system"}, "server_tls_ca_file", "system needs sslmode verify-full"),
+        ({"databases": {"a": {"sslkey": "k"}}}, "sslkey", "is the key of no certificate"),
     ],
 )
 def test_error(tmp_path: Path, values: dict[str, object], key: str, message: str) -> None:
