@@ -11,16 +11,23 @@ from typing import Final, NamedTuple
 _SEQUENCE: Final = 0x30
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17
-_BMP_STRING: Final = 0x1E
+_ENCODINGS: Final = {0x14: "latin-1", 0x1C: "utf-32-be", 0x1E: "utf-16-be"}
 _PSS: Final = "1.2.840.113549.1.1.10"
 _ATTRIBUTES: Final = {
     "2.5.4.3": "CN",
+    "2.5.4.4": "SN",
     "2.5.4.5": "serialNumber",
     "2.5.4.6": "C",
     "2.5.4.7": "L",
     "2.5.4.8": "ST",
+    "2.5.4.9": "street",
     "2.5.4.10": "O",
     "2.5.4.11": "OU",
+    "2.5.4.12": "title",
+    "2.5.4.42": "GN",
+    "2.5.4.43": "initials",
+    "2.5.4.46": "dnQualifier",
+    "0.9.2342.19200300.100.1.1": "UID",
     "0.9.2342.19200300.100.1.25": "DC",
     "1.2.840.113549.1.9.1": "emailAddress",
 }
@@ -50,19 +57,25 @@ _HASHES: Final = {
 }
 
 
-class Certificate(NamedTuple):
-    """`subject`: attributes in their order, by short name or object id. `expires`: seconds since 1970.
+RelativeName = tuple[tuple[str, str | None], ...]
 
-    `hash_name`: of the signature, as in hashlib; None where there is none, as in Ed25519.
+
+class Certificate(NamedTuple):
+    """`names`: the subject's relative names in their order; of each its attributes, by short name or object
+    id, None for a value that cannot be decoded. `expires`: seconds since 1970. `hash_name`: of the signature,
+    as in hashlib; None where there is none, as in Ed25519.
     """
 
-    subject: tuple[tuple[str, str], ...]
+    names: tuple[RelativeName, ...]
     expires: int
     hash_name: str | None
 
     def subject_text(self) -> str:
-        """The subject for people."""
-        return ", ".join(f"{name}={value}" for name, value in self.subject)
+        """The subject for people; nobody may be let in by it."""
+        return ", ".join(
+            "+".join(f"{kind}={'?' if value is None else value}" for kind, value in name)
+            for name in self.names
+        )
 
 
 class _Element(NamedTuple):
@@ -78,7 +91,7 @@ def read_certificate(der: bytes) -> Certificate:
         # The version is left out in the oldest kind.
         _, _, _, validity, subject = fields[1 if fields[0].tag == _VERSION else 0 :][:5]
         return Certificate(
-            tuple(_attributes(subject.body)),
+            tuple(_attributes(name.body) for name in _children(subject.body)),
             _time(_children(validity.body)[1]),
             _hash_name(_children(whole[1].body)),
         )
@@ -124,15 +137,20 @@ def _object_id(body: bytes) -> str:
     return ".".join(map(str, arcs))
 
 
-def _attributes(name: bytes) -> list[tuple[str, str]]:
+def _attributes(name: bytes) -> RelativeName:
     found = []
-    for group in _children(name):
-        for pair in _children(group.body):
-            kind, value = _children(pair.body)[:2]
-            oid = _object_id(kind.body)
-            encoding = "utf-16-be" if value.tag == _BMP_STRING else "utf-8"
-            found.append((_ATTRIBUTES.get(oid, oid), value.body.decode(encoding, "backslashreplace")))
-    return found
+    for pair in _children(name):
+        kind, value = _children(pair.body)[:2]
+        oid = _object_id(kind.body)
+        found.append((_ATTRIBUTES.get(oid, oid), _text(value)))
+    return tuple(found)
+
+
+def _text(value: _Element) -> str | None:
+    try:
+        return value.body.decode(_ENCODINGS.get(value.tag, "utf-8"))
+    except UnicodeError:
+        return None
 
 
 def _time(element: _Element) -> int:
