@@ -1,0 +1,98 @@
+"""Expressions of rules mean what they mean to PostgreSQL, and none of them takes long."""
+
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.pattern import LONGEST_NAME, compile_pattern
+
+
+@pytest.mark.parametrize(
+    ("text", "fits", "fits_not"),
+    [
+        ("b", ["b", "abc"], ["a", "B"]),
+        (r"^db\d{2,4}$", ["db12", "db1234"], ["db1", "db12345", "xdb12", "db12\n", "db1٢"]),
+        ("^a.c$", ["abc", "a\nc"], ["ac"]),
+        ("^(foo|bar)_[a-z]+$", ["foo_a", "bar_zz"], ["foo_", "foo_A"]),
+        ("^[]a-]+$", ["]", "a-]"], ["b"]),
+        ("^[^[:alpha:]_]$", ["1", "é"], ["a", "_"]),
+        ("^[[:digit:][:space:]]$", ["5", " "], ["a"]),
+        (r"^[\w.-]+$", ["a.b-c_1"], ["a b"]),
+        (r"^\W\S\D$", ["-aa"], ["aaa"]),
+        (r"^a\.b\$$", ["a.b$"], ["axb$"]),
+        ("(?i)^Bob$", ["bob", "BOB"], ["bobby"]),
+        ("^a{2}b{1,}c{0,1}$", ["aab", "aabbc"], ["ab", "aabcc"]),
+        ("^x{$", ["x{"], ["x"]),
+        ("^a+?b*?c??$", ["aab", "ac"], ["b"]),
+        (r"\mfoo\M", ["a foo b", "foo"], ["afoo", "foob"]),
+        (r"\Aa\Z", ["a"], ["ab"]),
+        (r"\yx\Y", ["xy"], ["x"]),
+        ("^(a|)$", ["a", ""], ["b"]),
+        ("^(?:ab)+$", ["abab"], ["aba"]),
+        ("^a&&b$", ["a&&b"], ["a"]),
+        ("^[a&&b]$", ["&"], ["ab"]),
+        ("é$", ["café"], ["cafe"]),
+    ],
+)
+def test_what_an_expression_fits(text: str, fits: list[str], fits_not: list[str]) -> None:
+    pattern = compile_pattern(text)
+    assert [name for name in fits if pattern.search(name) is None] == []
+    assert [name for name in fits_not if pattern.search(name) is not None] == []
+
+
+def test_what_parentheses_caught_is_known() -> None:
+    pattern = compile_pattern(r"^(.*)@example\.com$")
+    found = pattern.search("alice@example.com")
+    assert found is not None
+    assert (pattern.groups, found[1]) == (1, "alice")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("(", "a ( without its )"),
+        ("a)", "a ) without its ("),
+        ("[a", "a [ without its ]"),
+        ("[a\\", "a [ without its ]"),
+        ("a\\", "ends in a backslash"),
+        ("*a", "nothing to repeat"),
+        ("a**", "two repetitions in a row"),
+        ("a{1}{2}", "two repetitions in a row"),
+        ("^*", "an anchor cannot be repeated"),
+        ("x{2", "a repetition is {m}, {m,} or {m,n}"),
+        ("x{3,2}", "the lower number first"),
+        ("x{256}", "from 0 to 255"),
+        ("[b-a]", "from a character to a later one"),
+        (r"[a-\d]", "from a character to a later one"),
+        ("[[:foo:]]", "no such class"),
+        ("[[.a.]]", "collating elements"),
+        ("[[=a=]]", "collating elements"),
+        (r"(a)\1", "back references"),
+        (r"\q", r"\q is not supported"),
+        ("(?=a)", "(? is only supported as (?:"),
+        ("(" * 30 + ")" * 30, "too many parentheses"),
+        ("(a+)+$", "could take too long"),
+        ("(a|a)*b", "could take too long"),
+        ("(a?){30}", "could take too long"),
+        ("^.*a.*b.*c.*d$", "could take too long"),
+    ],
+)
+def test_what_is_refused_says_why(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        compile_pattern(text)
+
+
+@given(st.text(alphabet="ab()[]{}|*+?^$.\\-:0123,d", max_size=30))
+def test_an_expression_is_compiled_or_refused_and_never_slow(text: str) -> None:
+    try:
+        pattern = compile_pattern(text)
+    except ValueError:
+        return
+    began = time.process_time()
+    for name in ("a" * LONGEST_NAME, "ab" * (LONGEST_NAME // 2), "a" * (LONGEST_NAME - 1) + "b"):
+        pattern.search(name)
+    assert time.process_time() - began < 2, text
