@@ -14,7 +14,7 @@ from .files import find_beside
 from .problems import Problem, Severity, find_place
 from .settings import Settings
 from .tls import SYSTEM, contradictions, server_tls
-from .types import AuthType, SslMode
+from .types import AuthType
 from .users import UserSettings
 
 Path = tuple[str, ...]
@@ -28,13 +28,12 @@ _GLOBAL = {
 _ENTRY = {"sslmode", "sslnegotiation", "sslrootcert", "sslkey"} | {
     f"ssl_{which}_protocol_version" for which in ("min", "max")
 }
-_MAY_BE_CLEAR = (SslMode.ALLOW, SslMode.PREFER)
 
 
 def hints(settings: Settings, places: Mapping[Path, Problem], file: str | None) -> list[Problem]:
     """Return what the settings as a whole deserve to be told, each at the line of the key to blame."""
     found: list[Problem] = []
-    for rule in (_listening, _logins, _secrets, _pools, _databases, _encryption, _server_encryption):
+    for rule in (_listening, _rules, _logins, _secrets, _pools, _databases, _server_encryption):
         for path, severity, message in rule(settings):
             place = find_place(path, places) or Problem(file or "settings", 0, path[-1], "")
             key = place.key if path in places else path[-1]
@@ -57,6 +56,18 @@ def _listening(settings: Settings) -> Iterator[Hint]:
     same_port = settings.metrics_port == settings.listen_port != 0
     if same_port and settings.metrics_addr and {settings.metrics_addr, "*"} & set(settings.listen_addr):
         yield ("metrics_port",), Severity.ERROR, "is the port that clients connect to"
+
+
+def _rules(settings: Settings) -> Iterator[Hint]:
+    if settings.auth_type is AuthType.HBA and not settings.auth_hba_file:
+        message = "without auth_hba_file nobody can log in with auth_type hba"
+        yield ("auth_type",), Severity.WARNING, message
+    if settings.auth_type is not AuthType.HBA and settings.auth_hba_file:
+        message = f"has no effect while auth_type is {settings.auth_type}"
+        yield ("auth_hba_file",), Severity.WARNING, message
+    if settings.auth_type is AuthType.CERT and not settings.client_tls_ca_file:
+        message = "without client_tls_ca_file nobody can log in with auth_type cert"
+        yield ("auth_type",), Severity.WARNING, message
 
 
 def _logins(settings: Settings) -> Iterator[Hint]:
@@ -126,13 +137,6 @@ def _databases(settings: Settings) -> Iterator[Hint]:
         if name == FALLBACK and entry.dbname is not None:
             message = f'every database that has no entry leads to "{entry.dbname}"'
             yield ("databases", name, "dbname"), Severity.WARNING, message
-
-
-def _encryption(settings: Settings) -> Iterator[Hint]:
-    key = "client_tls_sslmode"
-    if key in settings.model_fields_set and settings.client_tls_sslmode in _MAY_BE_CLEAR:
-        message = "this version does not encrypt: connections of clients will be in the clear"
-        yield (key,), Severity.WARNING, message
 
 
 def _server_encryption(settings: Settings) -> Iterator[Hint]:

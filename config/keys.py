@@ -39,8 +39,8 @@ AUTH_QUERY = (
     "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END "
     "FROM pg_authid WHERE rolname=$1 AND rolcanlogin"
 )
-ENCRYPTED_ONLY = (SslMode.REQUIRE, SslMode.VERIFY_CA, SslMode.VERIFY_FULL)
-OTHER_AUTH_TYPES = (AuthType.CERT, AuthType.PEER, AuthType.HBA, AuthType.LDAP, AuthType.PAM)
+# PgBouncer knows peer only in the rules of auth_hba_file, too.
+OTHER_AUTH_TYPES = (AuthType.PEER, AuthType.LDAP, AuthType.PAM)
 
 
 class Keys(Section):
@@ -104,8 +104,8 @@ class Keys(Section):
     auth_dbname: AuthDatabase = live(
         None, "database that `auth_query` runs in; unset: the one the client asks for"
     )
-    auth_hba_file: Text = live("", "rules for `auth_type = hba`", refused=ANYTHING)
-    auth_ident_file: OptionalText = live(None, "map of user names for `auth_hba_file`", refused=ANYTHING)
+    auth_hba_file: Text = live("", "rules for `auth_type = hba`")
+    auth_ident_file: OptionalText = live(None, "map of user names for `auth_hba_file`")
     auth_ldap_options: OptionalText = live(None, "options for `auth_type = ldap`", refused=ANYTHING)
     scram_iterations: Positive = live(4096, "iterations of SCRAM secrets made from plain passwords")
     admin_users: Words = live((), "users allowed every console command")
@@ -170,15 +170,19 @@ class Keys(Section):
 
     # Encryption
     client_tls_sslmode: SslMode = live(
-        SslMode.DISABLE, "whether clients must encrypt", refused=ENCRYPTED_ONLY
+        SslMode.DISABLE, "whether clients may or must encrypt, and from `verify-ca` on show a certificate"
     )
     client_tls_ca_file: Text = live("", "authorities for clients' certificates")
-    client_tls_cert_file: Text = live("", "certificate shown to clients")
+    client_tls_cert_file: Text = live(
+        "", "certificate shown to clients, and those between it and its authority"
+    )
     client_tls_key_file: Text = live("", "key of `client_tls_cert_file`")
-    client_tls_protocols: TlsVersions = live(("secure",), "TLS versions for clients")
+    client_tls_protocols: TlsVersions = live(("secure",), "TLS versions for clients; `secure`: 1.2 and 1.3")
     client_tls_ciphers: Text = live("default", "ciphers up to TLS 1.2 for clients")
-    client_tls13_ciphers: OptionalText = live(None, "TLS 1.3 suites for clients")
-    client_tls_dheparams: DheParams = live(DheParams.AUTO, "Diffie-Hellman parameters for clients")
+    client_tls13_ciphers: OptionalText = live(None, "TLS 1.3 suites for clients (from Python 3.15)")
+    client_tls_dheparams: DheParams = live(
+        DheParams.AUTO, "Diffie-Hellman without curves for clients of TLS 1.2"
+    )
     client_tls_ecdhcurve: Text = live("auto", "elliptic curve for clients: auto, none or a name")
     server_tls_sslmode: SslMode = live(SslMode.PREFER, "whether servers must encrypt, and prove who they are")
     server_tls_ca_file: Text = live("", "authorities for servers' certificates; empty: the system's")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from . import hints
-from .files import find_beside, read_auth_file
+from .files import find_beside, read_auth_file, read_rule_files
 from .keys import Keys
 from .messages import message_of
 from .problems import ConfigError, Problem, Severity, find_place
@@ -80,8 +80,9 @@ def read(
     problems = [problem for layer in layers for problem in layer.problems]
     settings, invalid = validate(values, places, path)
     credentials, unreadable = read_auth_file(settings)
-    settings = settings.model_copy(update={"credentials": credentials})
-    problems += invalid + unreadable + hints.hints(settings, places, path)
+    rules, mappings, unclear = read_rule_files(settings)
+    settings = settings.model_copy(update={"credentials": credentials, "hba": rules, "ident": mappings})
+    problems += invalid + unreadable + unclear + hints.hints(settings, places, path)
     return Report(
         settings, sorted(problems, key=lambda problem: (problem.file != path, problem.file, problem.line))
     )

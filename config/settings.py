@@ -7,15 +7,17 @@ RELOAD make a new object.
 from collections.abc import Iterable, Mapping
 from typing import Annotated
 
-from pydantic import Field, PlainSerializer, PlainValidator, ValidationError
+from pydantic import Field, PlainSerializer, PlainValidator, SkipValidation, ValidationError
 
 from . import effective
 from .databases import FALLBACK, RESERVED, DatabaseName, DatabaseSettings, PeerSettings
 from .effective import PoolSettings
-from .files import read_auth_file
+from .files import read_auth_file, read_rule_files
+from .hba import Rule
+from .ident import Mapping as UserMapping
 from .keys import Keys
 from .messages import message_of
-from .problems import ConfigError, NotChangeable, Problem, UnknownSetting
+from .problems import ConfigError, NotChangeable, Problem, Severity, UnknownSetting
 from .secret import Secret, to_secret
 from .section import ANYTHING, live, needs_restart, show
 from .users import Credentials, UserName, UserSettings
@@ -45,6 +47,12 @@ class Settings(Keys):
     credentials: Annotated[
         Credentials, PlainValidator(to_credentials, dict[str, list[str]]), PlainSerializer(sorted)
     ] = Field(default={}, exclude=True, repr=False, description="the content of `auth_file`")
+    hba: Annotated[tuple[Rule, ...], SkipValidation] = Field(
+        default=(), exclude=True, repr=False, description="the content of `auth_hba_file`"
+    )
+    ident: Annotated[tuple[UserMapping, ...], SkipValidation] = Field(
+        default=(), exclude=True, repr=False, description="the content of `auth_ident_file`"
+    )
 
     def database(self, name: str) -> DatabaseSettings | None:
         """Return the entry for the name, else the `*` entry, else None; the console's names have none."""
@@ -58,7 +66,7 @@ class Settings(Keys):
         """Return a copy in which one key has another value, read as in the ini file (the console's SET).
 
         Raises UnknownSetting, NotChangeable for what needs a restart, or ConfigError when the value is wrong
-        or cannot be honoured. A new `auth_file` is read at once.
+        or cannot be honoured. A new file of users or rules is read at once.
         """
         name = Keys.aliases.get(key, key)
         field = Keys.model_fields.get(name)
@@ -73,6 +81,8 @@ class Settings(Keys):
             raise ConfigError(
                 [Problem("SET", 0, key, message_of(item, Keys)) for item in error.errors()]
             ) from None
+        if name in ("auth_hba_file", "auth_ident_file"):
+            return changed.with_rules()
         return changed.with_auth_file() if name == "auth_file" else changed
 
     def with_auth_file(self) -> "Settings":
@@ -84,6 +94,13 @@ class Settings(Keys):
         if problems:
             raise ConfigError(problems)
         return self.model_copy(update={"credentials": credentials})
+
+    def with_rules(self) -> "Settings":
+        """Return a copy whose rules and maps were read from their files just now. Raises ConfigError."""
+        rules, mappings, problems = read_rule_files(self)
+        if errors := [problem for problem in problems if problem.severity is Severity.ERROR]:
+            raise ConfigError(errors)
+        return self.model_copy(update={"hba": rules, "ident": mappings})
 
     def rows(self) -> list[tuple[str, str | None, str | None, str]]:
         """Return (key, value, default, "yes" or "no") for SHOW CONFIG, in alphabetical order.

@@ -32,7 +32,7 @@ def test_rows_show_type_default_change_and_support() -> None:
     assert rows["`pool_mode`"] == ["session / transaction / statement", "`session`", "reload"]
     assert rows["`listen_addr`"] == ["list", "empty", "restart"]
     table = settings_table()
-    assert "(not supported yet: cert, peer, hba, ldap, pam)" in table
+    assert "(not supported yet: peer, ldap, pam)" in table
     assert "options for `auth_type = ldap` (not supported yet)" in table
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from config.files import find_beside, read_auth_file
+from config.files import find_beside, read_auth_file, read_rule_files
 from config.settings import Settings
 
 
@@ -45,3 +45,52 @@ def test_auth_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
         "auth_file",
         "cannot be read: Is a directory",
     )
+
+
+def rules_say(tmp_path: Path, rules: str, maps: str | None = None, **values: object) -> list[str]:
+    (tmp_path / "hba").write_text(rules)
+    (tmp_path / "ident").write_text(maps or "")
+    ident = None if maps is None else "ident"
+    settings = Settings.model_validate(
+        {"auth_hba_file": "hba", "auth_ident_file": ident, "conffile": str(tmp_path / "a.ini"), **values}
+    )
+    _, _, problems = read_rule_files(settings)
+    return [f"{problem.severity}: {problem.line}: {problem.message}" for problem in problems]
+
+
+def test_without_files_there_are_no_rules() -> None:
+    assert read_rule_files(Settings()) == ((), (), [])
+
+
+def test_rules_and_maps_are_found_beside_the_configuration(tmp_path: Path) -> None:
+    assert rules_say(tmp_path, "local all all peer map=m\n", "m joe alice\n") == []
+
+
+@pytest.mark.parametrize("maps", [None, "other joe alice\n"])
+def test_a_map_that_nobody_defines_is_a_mistake(tmp_path: Path, maps: str | None) -> None:
+    expected = ['error: 2: there is no map "m" in auth_ident_file']
+    assert rules_say(tmp_path, "\nlocal all all peer map=m\n", maps) == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "message"),
+    [
+        ("hostssl all all all md5", {}, "is for nobody while client_tls_sslmode is disable"),
+        (
+            "hostssl all all all cert",
+            {"client_tls_sslmode": "prefer"},
+            "lets nobody in: without client_tls_ca_file no certificate can be verified",
+        ),
+        (
+            "hostssl all all all md5 clientcert=verify-ca",
+            {"client_tls_sslmode": "prefer"},
+            "lets nobody in: without client_tls_ca_file no certificate can be verified",
+        ),
+    ],
+)
+def test_what_a_rule_lacks_is_pointed_out(
+    tmp_path: Path, rule: str, values: dict[str, object], message: str
+) -> None:
+    assert rules_say(tmp_path, rule, **values) == [f"warning: 1: {message}"]
+    complete = {"client_tls_sslmode": "prefer", "client_tls_ca_file": "ca"}
+    assert rules_say(tmp_path, rule, **complete) == []

@@ -108,7 +108,7 @@ app = host=a,,b port=0 reserv_pool=1
 pgbouncer = port=99999
 bad = host
 [pgbouncer]
-auth_type = hba
+auth_type = pam
 auth_file = {users}
 pool_mod = session
 listen_port = 70000
@@ -126,7 +126,7 @@ stray
         f'{path}:3: pgbouncer: the database name "pgbouncer" is reserved for the console',
         f"{path}:3: port: must be less than or equal to 65535",
         f'{path}:4: bad: expected key=value, found "host"',
-        f'{path}:6: auth_type: "hba" is not supported by this version',
+        f'{path}:6: auth_type: "pam" is not supported by this version',
         f'{path}:8: pool_mod: unknown setting, did you mean "pool_mode"?',
         f"{path}:9: listen_port: must be less than or equal to 65535",
         f"{path}:10: expected name = value, found: stray",
@@ -290,3 +290,29 @@ def test_warnings_do_not_stop_a_load(write: Write) -> None:
     path = write("a.ini", "[pgbouncer]\nclient_tls_sslmode = prefer\n")
     assert config.read(path, environ={}).warnings
     assert config.load(path, environ={}).client_tls_sslmode == "prefer"
+
+
+def test_mistakes_in_the_rules_stop_the_start_with_their_line(write: Write) -> None:
+    rules = write("hba.conf", "local all all trust\nlocal all all ldap\ninclude none.conf\n")
+    maps = write("ident.conf", "m joe\n")
+    path = write(
+        "a.ini", "[pgbouncer]\nauth_type = hba\nauth_hba_file = hba.conf\nauth_ident_file = ident.conf\n"
+    )
+    beside = Path(rules).with_name("none.conf")
+    assert errors(path) == [
+        f'{rules}:2: auth_hba_file: the method "ldap" is not supported',
+        f"{rules}:3: auth_hba_file: {beside}: cannot be read: No such file or directory",
+        f"{maps}:1: auth_ident_file: expected three names: map, system user, user",
+    ]
+
+
+def test_rules_and_maps_are_part_of_the_settings(write: Write) -> None:
+    write("hba.conf", "local all all peer map=m\n")
+    write("ident.conf", "m joe alice\n")
+    path = write(
+        "a.ini", "[pgbouncer]\nauth_type = hba\nauth_hba_file = hba.conf\nauth_ident_file = ident.conf\n"
+    )
+    settings = config.load(path, environ={})
+    assert [rule.map for rule in settings.hba] == ["m"]
+    assert [mapping.system_user for mapping in settings.ident] == ["joe"]
+    assert "joe" not in repr(settings)

@@ -124,7 +124,7 @@ def test_set_of_what_needs_a_restart_is_refused(key: str) -> None:
     [
         ("pool_mode", "bogus", "must be 'session', 'transaction' or 'statement'"),
         ("default_pool_size", "many", "must be a whole number, not 'many'"),
-        ("client_tls_sslmode", "require", '"require" is not supported by this version'),
+        ("auth_type", "ldap", '"ldap" is not supported by this version'),
     ],
 )
 def test_set_to_a_wrong_value_says_why(key: str, text: str, message: str) -> None:
@@ -144,3 +144,22 @@ def test_set_of_auth_file_reads_it_at_once(tmp_path: Path) -> None:
         settings.with_value("auth_file", str(users))
     with pytest.raises(ConfigError, match="cannot be read"):
         settings.with_value("auth_file", str(tmp_path / "none"))
+
+
+def test_set_of_a_file_of_rules_reads_it_at_once(tmp_path: Path) -> None:
+    rules, maps = tmp_path / "hba.conf", tmp_path / "ident.conf"
+    rules.write_text("local all all peer map=m\n")
+    maps.write_text("m joe alice\n")
+    with pytest.raises(ConfigError, match=r'hba\.conf:1: auth_hba_file: there is no map "m"'):
+        Settings().with_value("auth_hba_file", str(rules))
+    settings = Settings().with_value("auth_ident_file", str(maps)).with_value("auth_hba_file", str(rules))
+    assert (len(settings.hba), len(settings.ident)) == (1, 1)
+    assert settings.with_value("auth_hba_file", "").hba == ()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        settings.with_value("auth_ident_file", str(tmp_path / "none"))
+
+
+def test_set_of_rules_that_are_only_suspicious_is_done(tmp_path: Path) -> None:
+    rules = tmp_path / "hba.conf"
+    rules.write_text("hostssl all all 10.1.1.1/8 md5\n")
+    assert len(Settings().with_value("auth_hba_file", str(rules)).hba) == 1
