@@ -18,7 +18,9 @@ from typing import Final, Protocol, TypeVar, cast
 from protocol.errors import ProtocolError
 from protocol.framer import Collector
 from protocol.login import Conversation, Derive
+from proxy.talk import Talk
 from proxy.tls import TlsLayer
+from proxy.turnstile import Gate
 
 logger = logging.getLogger("howdah")
 
@@ -60,7 +62,8 @@ class ConnectionLost(Exception):
 
 class Connection(asyncio.Protocol):
     """One socket. `paused_since` is when writing was paused (ns), 0 while it is not. `heard`: before its
-    login was over, the other side has said something. `tls` is None on a connection in the clear.
+    login was over, the other side has said something. `tls` is None on a connection in the clear, `gate`
+    where nothing holds back what comes.
     """
 
     __slots__ = (
@@ -68,6 +71,7 @@ class Connection(asyncio.Protocol):
         "_reading",
         "_waiter",
         "closed",
+        "gate",
         "heard",
         "made",
         "owner",
@@ -86,13 +90,14 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
-        self.receiver = self._keep
+        self.receiver = self.keep
         self._early = b""
         self.paused_since = 0
         self.closed = False
         self.made = False
         self.heard = False
         self.tls: TlsLayer | None = None
+        self.gate: Gate | None = None
         self._reading = True
         self._waiter: asyncio.Future[None] | None = None
 
@@ -150,6 +155,12 @@ class Connection(asyncio.Protocol):
         if not self._reading and not self.closed:
             self._reading = True
             self.transport.resume_reading()
+
+    def open_gate(self) -> None:
+        """Let all that comes through at once, from now on."""
+        gate, self.gate = self.gate, None
+        if gate is not None and not self.closed:
+            gate.open()
 
     def end(self) -> bool:
         """Send what is unsent, then end of file; what the other side still sends is received.
@@ -212,14 +223,25 @@ class Connection(asyncio.Protocol):
         """
         if self.closed:
             raise ConnectionLost
-        self.receiver = self._keep
+        self.receiver = self.keep
         layer = self.tls = TlsLayer(self, context, server_side, server_hostname)
-        layer.begin(received)
+        if self.gate is None:
+            layer.begin(received)
+        else:
+            layer.begin(b"")
+            self.gate.stand_before(layer)
+            if received:
+                self.gate.data_received(received)
         self.resume_reading()
         while layer.handshaking and layer.failure is None:
             await self._woken()
         if layer.failure is not None:
             raise layer.failure
+
+    def keep(self, data: bytes, now: int) -> None:
+        """Receiver while nobody listens: the other side may speak before its login has begun."""
+        self.heard = True
+        self._early += data
 
     # Conversations: logins, where speed does not matter.
 
@@ -277,18 +299,35 @@ class Connection(asyncio.Protocol):
 
         The conversation yields bytes to send, or a key to derive, and is sent the next message, or the key.
         """
-        try:
-            step = next(conversation)
-            while True:
-                if isinstance(step, Derive):
-                    step = conversation.send(await derive(step))
-                    continue
-                if step:
-                    self.write(step)
-                step = conversation.send(await self.read_message(collector))
-        except StopIteration as end:
-            result: T = end.value
-            return result
+        talk = Talk(conversation, collector)
+        while True:
+            if not talk.go_on(self.write):
+                await self._hear(talk, collector)
+            if talk.error is not None:
+                raise talk.error
+            if talk.over:
+                return talk.result
+            talk.derived(await derive(talk.wanted))
+
+    async def _hear(self, talk: Talk[T], collector: Collector) -> None:
+        """Let the talk hear what comes, until it is over or wants something else. Raises ConnectionLost."""
+        if self._early:
+            early, self._early = self._early, b""
+            if talk.hear(early, self.write):
+                self.collect(collector)
+                return
+        if self.closed:
+            raise ConnectionLost
+
+        def receive(data: bytes, now: int) -> None:
+            self.heard = True
+            if talk.hear(data, self.write):
+                self.collect(collector)
+                self.wake()
+
+        self.receiver = receive
+        self.resume_reading()
+        await self._woken()
 
     async def _woken(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
@@ -310,11 +349,6 @@ class Connection(asyncio.Protocol):
         except Exception:
             logger.exception("closing a connection after an error failed")
             self.abort()
-
-    def _keep(self, data: bytes, now: int) -> None:
-        """The other side may speak before its login has begun to listen."""
-        self.heard = True
-        self._early += data
 
 
 def _address(name: object) -> tuple[str, int]:

@@ -29,7 +29,7 @@ def login_at(
     version: int = tags.PROTOCOL_3_0,
 ) -> Conversation[Greeting]:
     """Converse with the server at the other end, to which the startup packet was sent; see `server_login`."""
-    tls = getattr(connection, "tls", None)
+    tls = connection.tls
     return server_login(
         user,
         credential,
