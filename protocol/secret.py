@@ -4,6 +4,7 @@ Which form a text has, the text tells (manual, "pg_authid"; PgBouncer, "Authenti
 ever shows itself in a repr.
 """
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -12,6 +13,8 @@ from .scram import ScramVerifier
 
 _MD5_LENGTH: Final = 35
 _HEX: Final = frozenset(b"0123456789abcdef")
+# The same few are read at every login.
+_verifier = functools.lru_cache(maxsize=1000)(ScramVerifier.parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def parse_secret(text: bytes) -> Secret:
     let in whoever has seen the file.
     """
     if text.startswith(b"SCRAM-SHA-256$"):
-        return ScramVerifier.parse(text)
+        return _verifier(text)
     if len(text) == _MD5_LENGTH and text.startswith(b"md5") and _HEX.issuperset(text[3:]):
         return Md5Secret(text[3:])
     return PlainSecret(text)
