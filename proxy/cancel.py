@@ -12,9 +12,11 @@ import secrets
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from protocol.errors import ProtocolError
 from protocol.startup import encode_cancel_request
 from proxy.connection import Connection, ConnectionLost
 from proxy.dialler import Dialler
+from proxy.encryption import TlsRefused
 from proxy.server import Server
 
 logger = logging.getLogger("howdah")
@@ -86,7 +88,7 @@ class Canceller:
                 over = await self._carry(carrier, server, generation)
         except TimeoutError:
             logger.warning("%scancel_wait_timeout", server.prefix)
-        except (OSError, ConnectionLost) as error:
+        except (OSError, ConnectionLost, TlsRefused, ProtocolError) as error:
             logger.warning("%sfailed to send a cancel request: %s", server.prefix, error)
             over = not carrier.sent
         finally:
@@ -126,7 +128,7 @@ class _Carrier:
         pass
 
     def failed(self, error: Exception) -> None:
-        pass
+        self.connection.abort()
 
     def lost(self) -> None:
         pass

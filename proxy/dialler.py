@@ -7,10 +7,13 @@ PostgreSQL's own words.
 
 import asyncio
 import logging
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
+from config.tls import ServerTls
+from config.types import SslNegotiation
 from protocol import sqlstate, tags
 from protocol.errors import ProtocolError
 from protocol.framer import SERVER_LOGIN_CAPS, Collector
@@ -21,6 +24,17 @@ from proxy.audit import Leaks
 from proxy.connection import Connection, ConnectionLost
 from proxy.credentials import credential_of
 from proxy.derive import Deriver
+from proxy.encryption import (
+    HOW,
+    Encryption,
+    TlsRefused,
+    Way,
+    another_way_may_do,
+    encrypt,
+    failure_of,
+    more_telling,
+    ways,
+)
 from proxy.names import to_wire
 from proxy.pool.interfaces import Host
 from proxy.pool.parameters import NOTHING_APPLIED, Applied
@@ -31,6 +45,8 @@ from proxy.reasons import ClientClosed, ServerClosed
 from proxy.resolver import Resolver
 from proxy.server import Server
 from proxy.sockets import tune
+from proxy.tls import TlsError
+from proxy.tls_servers import ServerContexts
 
 if TYPE_CHECKING:
     from proxy.pool.backoff import Random
@@ -102,6 +118,7 @@ class Dialler:
         self.closed_servers: Counter[ServerClosed] = Counter()
         self.violations: Counter[Violation] = Counter()
         self.leaks = Leaks()
+        self.contexts: Callable[[ServerTls], ssl.SSLContext | None] = ServerContexts().get
         self.send_cancel: CancelSender = lambda server, generation: server.cancel_over(True, clock())
         self._random = random
         self._resolver = resolver
@@ -139,7 +156,7 @@ class Dialler:
     async def connect(self, connection: Connection, host: Host) -> tuple[str, int]:
         """Connect to the first address of a host that answers. Raises OSError."""
         loop = asyncio.get_running_loop()
-        if host.name.startswith(("/", "@")):
+        if host.local:
             path = f"{host.name}/.s.PGSQL.{host.port}"
             await loop.create_unix_connection(
                 lambda: connection, "\0" + path[1:] if path.startswith("@") else path
@@ -156,10 +173,14 @@ class Dialler:
         raise failure
 
     async def connect_again(self, connection: Connection, server: Server) -> None:
-        """Connect to the very address a server is connected to: only that one knows its key."""
+        """Connect to the very address a server is connected to, for only that one knows its key; encrypted
+        in the same way if that is, for whoever reads the key may cancel, too.
+        """
         address, port = server.address
         host = server.host if address == "unix" else Host(address, port)
         await self.connect(connection, host)
+        if server.encryption is not None:
+            await encrypt(connection, server.encryption, Way.TLS)
 
     async def _open(self, server: Server) -> None:
         """Open a server to the end, good or bad."""
@@ -168,12 +189,12 @@ class Dialler:
         backoff = pool.hosts.backoff(server.host)
         try:
             async with asyncio.timeout(settings.server_connect_timeout or None):
-                server.address = await self.connect(server.connection, server.host)
-                tune(server.connection.socket(), settings)
-                greeting = await self._login(server)
+                greeting = await self._log_in_somehow(server)
                 await self._run_connect_query(server)
         except ServerRefused as refused:
             self._on_refusal(server, refused)
+        except (TlsError, TlsRefused) as error:
+            self._on_distrust(server, error)
         except (ProtocolError, LoginImpossible, errors.PoolerError) as error:
             backoff.succeeded()
             self._refuse(server, errors.ServerRefused(str(error), getattr(error, "sqlstate", None)))
@@ -182,7 +203,11 @@ class Dialler:
             server.connection.abort()
             self._on_unreachable(server, "connect timeout")
         except (OSError, ConnectionLost) as error:
-            self._on_unreachable(server, f"connect failed ({_describe(error)})")
+            broken = failure_of(server.connection)
+            if broken is not None:
+                self._on_distrust(server, broken)
+            else:
+                self._on_unreachable(server, f"connect failed ({_describe(error)})")
         except asyncio.CancelledError:
             backoff.abandoned()
             await self._finish_failed(server)
@@ -200,11 +225,65 @@ class Dialler:
         server.pool.hosts.backoff(server.host).failed(self.clock(), reason)
         logger.warning("%sclosing because: %s", server.prefix, reason)
 
+    def _on_distrust(self, server: Server, error: TlsError | TlsRefused) -> None:
+        """There is no TLS that will do: asking again at once would not help, another host might."""
+        pool = server.pool
+        reason = str(error) if isinstance(error, TlsRefused) else f"TLS handshake error: {error}"
+        logger.warning("%sclosing because: %s", server.prefix, reason)
+        pool.hosts.backoff(server.host).succeeded()
+        now = self.clock()
+        until = now + int(pool.common.server_login_retry * SECOND)
+        if not pool.hosts.distrust(server.host, pool.settings, until, now):
+            pool.refuse_logins(errors.ServerRefused(reason), until)
+
+    async def _log_in_somehow(self, server: Server) -> Greeting:
+        """Connect and log in, encrypted or not: as libpq goes about its sslmode."""
+        first, *others = (Way.PLAIN,) if server.host.local else ways(server.pool.settings.tls)
+        try:
+            return await self._log_in(server, first)
+        except (ServerRefused, TlsError, ConnectionLost) as error:
+            passing = isinstance(error, ServerRefused) and error.error.sqlstate in NOT_READY | NO_ROOM
+            if not others or passing or not another_way_may_do(server.connection, first, error):
+                raise
+            failure = error
+        logger.info("%slogin failed, trying it %s: %s", server.prefix, HOW[others[0]], failure)
+        await self._begin_anew(server)
+        try:
+            return await self._log_in(server, others[0])
+        except (ServerRefused, TlsRefused, TlsError) as error:
+            logger.info("%slogin failed again: %s", server.prefix, error)
+            raise more_telling(failure, error) from None
+
+    async def _begin_anew(self, server: Server) -> None:
+        """Leave a connection, and wait for PostgreSQL to leave it too, for until then it counts."""
+        connection = server.connection
+        connection.receiver = _ignore
+        connection.end()
+        if not connection.closed:
+            await connection.until_lost()
+        server.connection = Connection(server)
+
+    async def _log_in(self, server: Server, way: Way) -> Greeting:
+        settings = server.pool.settings
+        connection = server.connection
+        server.encryption = None
+        server.address = await self.connect(connection, server.host)
+        tune(connection.socket(), server.pool.common)
+        context = None if way is Way.PLAIN else self.contexts(settings.tls)
+        if context is not None:
+            direct = settings.tls.negotiation is SslNegotiation.DIRECT
+            encryption = Encryption(context, server.host.name, direct)
+            await encrypt(connection, encryption, way)
+            if connection.tls is not None:
+                server.encryption = encryption
+                logger.info("%sSSL established: %s", server.prefix, connection.tls.text)
+        elif way is Way.TLS:
+            raise TlsRefused
+        return await self._login(server)
+
     async def _login(self, server: Server) -> Greeting:
         pool = server.pool
         connection = server.connection
-        if pool.settings.tls.mode.required:
-            raise errors.ServerRefused("TLS to servers is not there yet")
         user = to_wire(pool.key.user)
         parameters = {b"user": user, b"database": to_wire(pool.settings.dbname)}
         parameters |= {
@@ -296,6 +375,7 @@ class Dialler:
         """Wait for PostgreSQL to close what could not be opened, for until then it counts."""
         self.count_server_closed(server.close_reason or ServerClosed.LOGIN_FAILED)
         connection = server.connection
+        connection.receiver = _ignore
         try:
             async with asyncio.timeout(server.pool.common.server_close_timeout or None):
                 if connection.end():
@@ -305,6 +385,10 @@ class Dialler:
         finally:
             self._free(server)
             connection.abort()
+
+
+def _ignore(data: bytes, now: int) -> None:
+    """What comes on a connection that is being left."""
 
 
 def _describe(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from protocol.frontend import Query, Terminate
 from protocol.outstanding import NOTHING_EARLY, Outstanding
 from proxy.audit import PROBE, Suspect, Watch, excused, log_failure, log_leaks, read
 from proxy.connection import Connection
+from proxy.encryption import Encryption, failure_of
 from proxy.errand import Done, Errand
 from proxy.errors import Killed, PoolerError, ServerLost
 from proxy.log import prefix
@@ -72,6 +73,7 @@ class Server:
         "closing_since",
         "connected_at",
         "connection",
+        "encryption",
         "errored",
         "expires_at",
         "framer",
@@ -105,6 +107,7 @@ class Server:
         self.state = states.LOGIN
         self.session: PooledSession | None = None
         self.connection = Connection(self)
+        self.encryption: Encryption | None = None
         self.framer = Framer(BACKEND_LOOK_NAMES, BACKEND)
         self.outstanding = Outstanding()
         self.statements = ServerStatements()
@@ -503,6 +506,10 @@ class Server:
     def failed(self, error: Exception) -> None:
         """What it sent cannot be right, or we failed over it: it is not used again."""
         if self.closing:
+            return
+        if self.opening is not None and failure_of(self.connection) is not None:
+            # Who opens it says so.
+            self.connection.abort()
             return
         outstanding = self.outstanding
         blurred = outstanding.blurred and not outstanding.settled

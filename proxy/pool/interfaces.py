@@ -34,6 +34,11 @@ class Host(NamedTuple):
     name: str
     port: int
 
+    @property
+    def local(self) -> bool:
+        """Whether it is a directory (or an abstract name), so that connections stay on this machine."""
+        return self.name.startswith(("/", "@"))
+
 
 class PooledSession(Protocol):
     """A session as its pool sees it. Times are nanoseconds; `user` is who the client logged in as."""

@@ -221,6 +221,7 @@ class PoolManager:
     def apply(self, settings: Settings) -> None:
         """Take new settings: sizes hold at once, servers of changed destinations close when they are free."""
         self.settings = settings
+        self.hosts.trust_again()
         self._load_databases()
         now = self.clock()
         for pool in list(self.pools.values()):
@@ -230,10 +231,11 @@ class PoolManager:
                 continue
             old, new = pool.settings, settings.for_pool(pool.key.database, pool.key.user)
             pool.settings = new
+            # What a login was refused for may be what has been mended, also in a file that is named as ever.
+            pool.refused_until = 0
             if _destination(old) != _destination(new):
                 pool.greeting = None
                 pool.accepted.forget()
-                pool.refused_until = 0
                 self.close_servers(pool, ServerClosed.RECONNECT)
             self._change_mode(pool, new.pool_mode)
             if old.server_lifetime != new.server_lifetime:
@@ -340,4 +342,5 @@ def _destination(settings: PoolSettings) -> tuple[object, ...]:
         settings.password,
         settings.connect_query,
         dict(settings.startup_parameters),
+        settings.tls,
     )

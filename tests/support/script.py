@@ -7,6 +7,7 @@ script may end a connection at any point by returning.
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Mapping
@@ -51,7 +52,7 @@ class Cancel:
 
 @dataclass
 class Conversation:
-    """One accepted connection, after its startup packet (SSL and GSS requests get an N)."""
+    """One accepted connection, after its startup packet (for SSL and GSS requests see `FakeServer`)."""
 
     server: "FakeServer"
     socket: socket.socket
@@ -59,6 +60,7 @@ class Conversation:
     startup: dict[str, str] = field(default_factory=dict)
     version: int = 0
     seen: list[Message] = field(default_factory=list)
+    asked_for_tls: bool = False
     _buffer: bytearray = field(default_factory=bytearray)
 
     @property
@@ -68,6 +70,15 @@ class Conversation:
     @property
     def secret(self) -> bytes:
         return struct.pack("!I", 0xABC00000 + self.number)
+
+    @property
+    def tls(self) -> str | None:
+        """The version of TLS, None in the clear."""
+        return self.socket.version() if isinstance(self.socket, ssl.SSLSocket) else None
+
+    def shake_hands(self, context: ssl.SSLContext) -> None:
+        """Go over to TLS."""
+        self.socket = context.wrap_socket(self.socket, server_side=True)
 
     def take(self, count: int) -> bytes:
         while len(self._buffer) < count:
@@ -158,13 +169,22 @@ def default_script(conversation: Conversation) -> None:
 
 
 class FakeServer:
-    """Listens on a loopback port, free unless given; `script` may be replaced for later connections."""
+    """Listens on a loopback port, free unless given; `script` may be replaced for later connections.
+
+    `answer` is what an SSLRequest gets: after an S comes the handshake with `context`, without one nothing;
+    after anything but S and N the script is not played. Failed handshakes are kept in `failures`.
+    """
 
     def __init__(self, script: Script = default_script, host: str = "127.0.0.1", port: int = 0) -> None:
         self.script = script
         self.host = host
         self.conversations: list[Conversation] = []
+        self.answer = b"N"
+        self.context: ssl.SSLContext | None = None
+        self.requests = 0
+        self.failures: list[str] = []
         self.cancels: list[Cancel] = []
+        self.cancels_over_tls = 0
         self.problems: list[BaseException] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server((self.host, port), backlog=512)
@@ -207,22 +227,39 @@ class FakeServer:
         try:
             if self._begin(conversation):
                 self.script(conversation)
+        except ssl.SSLError as error:
+            self.failures.append(error.reason or str(error))
         except (EOFError, ConnectionError, OSError):
             pass
         except BaseException as problem:
             self.problems.append(problem)
         finally:
-            _shut(accepted)
+            _shut(conversation.socket)
 
     def _begin(self, conversation: Conversation) -> bool:
-        """Reads up to the startup packet; False for a CancelRequest."""
+        """Reads up to the startup packet; False for a CancelRequest, and after a strange answer."""
+        if self.context is not None and conversation.socket.recv(1, socket.MSG_PEEK) == b"\x16":
+            conversation.shake_hands(self.context)
         while True:
             packet = conversation.packet()
             (code,) = struct.unpack("!I", packet[:4])
-            if code in (_SSL, _GSSENC):
+            if code == _SSL:
+                self.requests += 1
+                conversation.asked_for_tls = True
+                conversation.send(self.answer)
+                if self.answer == b"S" and self.context is not None:
+                    conversation.shake_hands(self.context)
+                elif self.answer != b"N":
+                    # What comes now is not for us to judge.
+                    while conversation.socket.recv(65536):
+                        pass
+                    return False
+                continue
+            if code == _GSSENC:
                 conversation.send(b"N")
                 continue
             if code == _CANCEL:
+                self.cancels_over_tls += conversation.tls is not None
                 self.cancels.append(Cancel(struct.unpack("!I", packet[4:8])[0], packet[8:]))
                 return False
             words = packet[4:].split(b"\0")
