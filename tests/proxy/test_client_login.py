@@ -1,0 +1,52 @@
+"""How the login of a client begins: with its first bytes, in one task, against the clock."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from proxy.client import Client
+from tests.support import messages as m
+from tests.support.rig import Rig, eventually
+from tests.support.transport import ListTransport
+
+STARTUP = m.startup({"user": "alice", "database": "app"})
+
+
+def logins(before: set[asyncio.Task[object]]) -> int:
+    """How many tasks there are that were not there before."""
+    return len(cast("set[asyncio.Task[object]]", asyncio.all_tasks()) - before)
+
+
+async def test_a_client_that_has_said_nothing_has_no_task() -> None:
+    async with Rig() as rig:
+        before = cast("set[asyncio.Task[object]]", asyncio.all_tasks())
+        await rig.connect()
+        await eventually(lambda: rig.worker.lobby.clients)
+        assert logins(before) == 0
+
+
+@pytest.mark.parametrize("at", [1, 4, 8, len(STARTUP) - 1])
+async def test_a_startup_packet_in_two_pieces_begins_one_login(at: int) -> None:
+    async with Rig() as rig:
+        client, transport = Client(rig.worker.lobby), ListTransport()
+        before = cast("set[asyncio.Task[object]]", asyncio.all_tasks())
+        client.connection.connection_made(transport)
+        client.connection.data_received(STARTUP[:at])
+        client.connection.data_received(STARTUP[at:])
+        assert logins(before) == 1
+        await eventually(lambda: client.session)
+        client.connection.connection_lost(None)
+
+
+async def test_a_client_that_says_nothing_is_ended_in_time() -> None:
+    async with Rig(client_login_timeout=0.05) as rig:
+        peer = await rig.connect()
+        assert (await peer.error())["M"] == "client_login_timeout"
+
+
+async def test_the_time_for_a_login_is_over_when_it_is() -> None:
+    async with Rig(client_login_timeout=0.2) as rig:
+        peer = await rig.client()
+        await asyncio.sleep(0.3)  # the limit is on the clock of the loop
+        assert (await peer.ask("select 1"))[-1].tag == b"Z"
