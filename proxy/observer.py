@@ -42,7 +42,7 @@ from proxy.snapshot import (
     text,
 )
 from proxy.statement_list import listed
-from proxy.version import VERSION
+from proxy.version import VERSION, is_compiled
 
 if TYPE_CHECKING:
     from proxy.client import Client
@@ -349,7 +349,7 @@ class Observer:
         loop = "asyncio"
         if self._manager.settings.event_loop is EventLoop.UVLOOP:
             loop = f"uvloop {uvloop_version}"
-        return BuildInfo(VERSION, platform.python_version(), loop)
+        return BuildInfo(VERSION, platform.python_version(), loop, compiled=is_compiled())
 
     def loop_lag(self) -> float | None:
         """How late the event loop ran its latest timer (s)."""

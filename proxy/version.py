@@ -3,6 +3,8 @@
 Monitoring tools parse the first two words of `SHOW VERSION`, so these stay PgBouncer's.
 """
 
+import importlib.util
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Final
 
 VERSION: Final = "0.1.0"
@@ -15,3 +17,9 @@ def version_text(*, compiled: bool = False) -> str:
     `compiled` says that the hot files run as compiled modules.
     """
     return f"PgBouncer {PGBOUNCER_VERSION} (Howdah {VERSION}{', compiled' if compiled else ''})"
+
+
+def is_compiled() -> bool:
+    """Whether the hot files run as compiled modules."""
+    spec = importlib.util.find_spec("protocol.framer")
+    return spec is not None and str(spec.origin).endswith(tuple(EXTENSION_SUFFIXES))
