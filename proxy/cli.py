@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from proxy.arguments import Parser
-from proxy.version import version_text
+from proxy.version import is_compiled, version_text
 
 if TYPE_CHECKING:
     from config import Report, Settings
@@ -91,15 +91,6 @@ def version() -> str:
     )
 
 
-def is_compiled() -> bool:
-    """Whether the hot files run as compiled modules."""
-    import importlib.util
-    from importlib.machinery import EXTENSION_SUFFIXES
-
-    spec = importlib.util.find_spec("protocol.framer")
-    return spec is not None and str(spec.origin).endswith(tuple(EXTENSION_SUFFIXES))
-
-
 def _uvloop_version() -> str:
     from importlib import metadata
 
@@ -133,6 +124,7 @@ def _start(report: "Report", options: argparse.Namespace) -> int:
     settings = report.settings
     _import_what_comes_later(settings)
     _become_unprivileged(options.user or settings.user)
+    _check_tls(settings)
     pidfile = process.PidFile(settings.pidfile) if settings.pidfile else None
     if pidfile is not None:
         pidfile.check()
@@ -188,6 +180,14 @@ def _become_unprivileged(user: str | None) -> None:
         raise Fatal("Howdah should not run as root: name a system user with `user =` or -u")
 
 
+def _check_tls(settings: "Settings") -> None:
+    """In the background nobody would see what is wrong with a certificate."""
+    from proxy import tls_contexts
+
+    if problems := tls_contexts.problems(settings):
+        raise Fatal("\nhowdah: ".join(map(str, problems)))
+
+
 def _check_background(settings: "Settings") -> None:
     if not settings.pidfile:
         raise Fatal("-d needs pidfile in the configuration")
@@ -236,10 +236,11 @@ def check(arguments: Sequence[str]) -> int:
     parser = Parser(prog="howdah check", description="Say what is wrong with a configuration.")
     parser.add_argument("config", metavar="CONFIG", help="pgbouncer.ini, or a file ending in .toml")
     options = parser.parse_args(arguments)
-    from config import Severity
-    from config import check as problems_of
+    from config import Severity, read
+    from proxy import tls_contexts
 
-    problems = problems_of(options.config)
+    report = read(options.config)
+    problems = report.problems if report.errors else report.problems + tls_contexts.problems(report.settings)
     for problem in problems:
         print(problem)
     if any(problem.severity is Severity.ERROR for problem in problems):

@@ -11,6 +11,7 @@ class ClientClosed(Enum):
 
     CLIENT_LEFT = "client close request"
     CLIENT_LOST = "client unexpected eof"
+    TLS = "TLS handshake failed"
     LOGIN_FAILED = "login failed"
     PROTOCOL = "protocol error"
     TIMEOUT = "timeout"

@@ -115,6 +115,11 @@ class TlsLayer(asyncio.Protocol):
         except OSError as error:
             self._fail(error)
 
+    @property
+    def text(self) -> str:
+        """Version and cipher, as logs and SHOW have them; empty before there is either."""
+        return f"{self.version}/{self.cipher}" if self.version else ""
+
     def peer_certificate(self) -> bytes | None:
         """The certificate that the other side has shown (DER); None if there was none."""
         return self._object.getpeercert(binary_form=True) if self._object is not None else None

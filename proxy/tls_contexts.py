@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from config.files import find_beside
-from config.problems import ConfigError
+from config.problems import ConfigError, Problem
 from config.settings import Settings
+from config.tls import ServerTls
 from config.types import AuthType, DheParams, SslMode
 from proxy.certificates import Certificate
 from proxy.tls import TlsContext
@@ -29,6 +30,7 @@ from proxy.tls_files import (
     set_dhe,
     set_versions,
 )
+from proxy.tls_servers import ServerContexts
 
 logger = logging.getLogger("howdah")
 
@@ -72,24 +74,37 @@ class TlsContexts:
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._clients: _Made | None = None
+        self._servers = ServerContexts()
         self._warn_again_at = 0.0
 
     def apply(self, settings: Settings) -> None:
-        """Make what the settings and the files ask for now. Raises ConfigError."""
-        self._clients = _for_clients(settings, self._clients)
+        """Make what the settings and the files ask for now, and warn of what expires. Raises ConfigError."""
+        self.make(settings)
         self._warn_again_at = 0.0
         self.watch()
+
+    def make(self, settings: Settings) -> None:
+        """Make what the settings and the files ask for now. Raises ConfigError."""
+        clients = _for_clients(settings, self._clients)
+        self._servers.apply(settings)
+        self._clients = clients
 
     def for_clients(self) -> TlsContext | None:
         """What newcomers are offered; None without TLS."""
         return self._clients.context if self._clients is not None else None
 
+    def for_servers(self, tls: ServerTls) -> TlsContext | None:
+        """What servers of a pool with these settings are reached by; None without TLS."""
+        return self._servers.get(tls)
+
     def shown(self) -> list[Shown]:
         """The certificates in use, and those behind them in their files."""
+        files = self._servers.shown().items()
+        servers = [Shown("server", file, each) for file, certificates in files for each in certificates]
         made = self._clients
         if made is None:
-            return []
-        return [Shown("client", made.wish.certificate.path, each) for each in made.certificates]
+            return servers
+        return [Shown("client", made.wish.certificate.path, each) for each in made.certificates] + servers
 
     def watch(self) -> None:
         """Warn of certificates that expire; once a day, however often it is called."""
@@ -105,12 +120,12 @@ class TlsContexts:
                 logger.warning("%s: the certificate that %ss are shown (%s) %s", file, side, who, when)
 
 
-def check(settings: Settings) -> list[str]:
-    """What would keep the daemon from starting, as text."""
+def problems(settings: Settings) -> list[Problem]:
+    """What would keep the daemon from starting."""
     try:
-        TlsContexts().apply(settings)
+        TlsContexts().make(settings)
     except ConfigError as error:
-        return [str(problem) for problem in error.problems]
+        return error.problems
     return []
 
 

@@ -378,13 +378,35 @@ def test_check_of_a_missing_file_exits_1(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_a_warning_does_not_fail_the_check(
-    config: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = config()
-    problem = Problem(path, 3, "pkt_buf", "has no effect", Severity.WARNING)
-    monkeypatch.setattr("config.check", lambda path: [problem])
+    path = config("listen_port = 0")
     assert cli.main(["check", path]) == 0
-    assert capsys.readouterr().out == f"{path}:3: warning: pkt_buf: has no effect\n{path}: ok\n"
+    assert capsys.readouterr().out == f"{path}:4: warning: listen_port: 0 takes any free port\n{path}: ok\n"
+
+
+def test_check_looks_into_the_files_of_certificates(
+    config: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "server.crt"
+    bad.write_text("no certificate\n")
+    files = f"client_tls_cert_file = {bad}", f"client_tls_key_file = {bad}"
+    path = config("client_tls_sslmode = require", *files)
+    assert cli.main(["check", path]) == 1
+    problem = f"{bad}: client_tls_cert_file: holds no certificate that can be read\n"
+    assert capsys.readouterr().out.endswith(problem)
+
+
+def test_a_bad_certificate_stops_the_start(
+    daemon: Daemon, config: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "server.crt"
+    files = f"client_tls_cert_file = {missing}", f"client_tls_key_file = {missing}"
+    path = config("client_tls_sslmode = require", *files)
+    assert cli.main([path]) == 1
+    assert not daemon.runs
+    problem = f"howdah: {missing}: client_tls_cert_file: cannot be read: No such file or directory\n"
+    assert capsys.readouterr().err == problem
 
 
 def test_demo_gets_the_rest_of_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
