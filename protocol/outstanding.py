@@ -23,13 +23,6 @@ _TAG: Final = 0xFF
 MAX_OUTSTANDING: Final = 10_000
 """Above this many requests the client is read no further until replies have come."""
 
-# Whether COPY data was sent before the server asked for it, and what first came behind that: a Sync, or its
-# end.
-NOTHING_EARLY: Final = 0
-DATA_EARLY: Final = 1
-SYNC_EARLY: Final = 2
-END_EARLY: Final = 3
-
 
 def _completes() -> tuple[int, ...]:
     pairs = {
@@ -65,6 +58,15 @@ _OF_ROWS: Final = frozenset((tags.QUERY, tags.EXECUTE))
 _COPY_START: Final = frozenset((tags.COPY_IN_RESPONSE, tags.COPY_OUT_RESPONSE))
 _ENDS_IN_READY: Final = frozenset((tags.SYNC, tags.QUERY, tags.FUNCTION_CALL))
 _COPY_END: Final = frozenset((tags.COPY_DONE, tags.COPY_FAIL))
+_WITHIN_COPY: Final = frozenset((tags.COPY_DATA, tags.SYNC))
+_OF_COPY: Final = _COPY_END | {tags.COPY_DATA}
+# Fields of an ErrorResponse: those of a CopyFail, whose code a cancel has, too; any of which tells that data
+# may have been read, a context with its line number, or a code of what waits or reads binary data; and what,
+# without those, tells that none was, as where a view cannot be copied to. (A constraint that is checked when
+# all has been read gives no context either.)
+_BY_COPY_FAIL: Final = (b"\0C57014\0", b"\0RCopyGetData\0")
+_WHILE_READING: Final = (b"\0W", b"\0C22P04\0", b"\0C57", b"\0C08")
+_BEFORE_READING: Final = b"\0RCopyFrom\0"
 
 
 class Outstanding:
@@ -73,20 +75,18 @@ class Outstanding:
     `skipping`: an extended message failed and its Sync has not been pushed, so PostgreSQL discards what it is
     sent. `copying`: the server takes COPY data. `settled`: False once it can no longer be told how many
     ReadyForQuery are to come; such a server must not be used again, nor one with `mixed`, after a simple
-    Query behind an Execute. `blurred`: a Sync was sent behind COPY data; should that COPY fail, nobody can
-    tell which replies are whose. Whoever sends COPY data sets `data_sent` while `copying` holds, and calls
-    `data_came_early` while it does not yet. `notes` are those of the NOTED entries of `queue`, in their
-    order; what they are is the business of whoever made them.
+    Query behind an Execute. `blurred`: a Sync was sent among the data of the COPY under way; should its data
+    be bad, nobody can tell whether that Sync is answered. COPY data that the server has not asked for yet
+    stands in `queue`, once for all of it in a row. `notes` are those of the NOTED entries of `queue`, in
+    their order; what they are is the business of whoever made them.
     """
 
     __slots__ = (
-        "_early_groups",
+        "_data_sent",
         "_end_sent",
         "_ignored_syncs",
         "blurred",
         "copying",
-        "data_sent",
-        "early",
         "mixed",
         "notes",
         "queue",
@@ -102,10 +102,8 @@ class Outstanding:
         self.settled = True
         self.mixed = False
         self.blurred = False
-        self.data_sent = False
-        self.early = NOTHING_EARLY
+        self._data_sent = False
         self._end_sent = False
-        self._early_groups = 0
         self._ignored_syncs = 0
 
     def __repr__(self) -> str:
@@ -133,23 +131,12 @@ class Outstanding:
                 self.mixed = True
                 return
 
-    def data_came_early(self) -> None:
-        """COPY data is about to be sent that the server has not asked for yet."""
-        for request in reversed(self.queue):
-            if request & _TAG == tags.COPY_FAIL:
-                # The COPY that may begin ends there.
-                return
-            if request & _TAG in _OF_ROWS:
-                break
-        self.early = self.early or DATA_EARLY
-        self._early_groups = sum(request & _TAG in _ENDS_IN_READY for request in self.queue)
-
-    def group_over(self) -> None:
-        """A ReadyForQuery came while `early` is set: data for the group before it was for nothing."""
-        if not self.queue or not self._early_groups:
-            self.early = NOTHING_EARLY
-        else:
-            self._early_groups -= 1
+    def data(self) -> None:
+        """COPY data is about to be sent."""
+        if self.copying and not self._end_sent:
+            self._data_sent = True
+        elif self.queue and self.queue[-1] != tags.COPY_DATA:
+            self.queue.append(tags.COPY_DATA)
 
     def push(self, request: int) -> None:
         """Take down a request about to be written, by its tag."""
@@ -160,13 +147,9 @@ class Outstanding:
         elif self.copying and not self._end_sent:
             if request == tags.SYNC:
                 self._ignored_syncs += 1
-                self.blurred = self.blurred or self.data_sent
+                self.blurred = self.blurred or self._data_sent
                 return
             self._end_sent = request in _COPY_END
-        if self.early == DATA_EARLY and request == tags.SYNC:
-            self.early = SYNC_EARLY
-        elif self.early == DATA_EARLY and request in _COPY_END:
-            self.early = END_EARLY
         self.queue.append(request)
 
     def reply(self, tag: int) -> object | None:
@@ -183,13 +166,13 @@ class Outstanding:
                 if tag == tags.COMMAND_COMPLETE:
                     self.copying = False
                 elif queue and tag == tags.READY_FOR_QUERY:
-                    self.drop_copy_ends()
+                    self.drop_ignored()
                 return self.notes.popleft() if head & NOTED else None
             if request == tags.QUERY:
                 if tag == tags.READY_FOR_QUERY:
                     queue.popleft()
                     self.copying = False
-                    self.drop_copy_ends()
+                    self.drop_ignored()
                     return self.notes.popleft() if head & NOTED else None
                 if tag not in _WITHIN_QUERY:
                     break
@@ -205,22 +188,41 @@ class Outstanding:
             if request == tags.FUNCTION_CALL and tag in (tags.FUNCTION_CALL_RESPONSE, tags.READY_FOR_QUERY):
                 if tag == tags.READY_FOR_QUERY:
                     queue.popleft()
-                    self.drop_copy_ends()
+                    self.drop_ignored()
                 return None
             if request == tags.DESCRIBE and tag == tags.PARAMETER_DESCRIPTION:
                 return self.notes[0] if head & NOTED else None
-            if request not in _COPY_END:
+            if request not in _OF_COPY:
                 break
-            self.drop_copy_ends()
+            self.drop_ignored()
         raise UnexpectedMessage(f"server sent {chr(tag)!r} while {self!r} was owed")
 
     def rows(self) -> None:
         """Account for rows or COPY data. Raises UnexpectedMessage where nothing is being executed."""
         queue = self.queue
         if not self.copying:
-            self.drop_copy_ends()
+            self.drop_ignored()
         if not queue or queue[0] & _TAG not in _OF_ROWS:
             raise UnexpectedMessage(f"server sent rows while {self!r} was owed")
+
+    def copy_failed(self, fields: bytes) -> None:
+        """About to be accounted for is an error with these fields, all of it. If that is of a COPY from the
+        client, they may tell what became of the Syncs behind it.
+        """
+        if not self.copying or not self._ignored_syncs:
+            return
+        if all(mark in fields for mark in _BY_COPY_FAIL):
+            # They stood before the CopyFail.
+            self._ignored_syncs = 0
+            self.blurred = False
+        elif (_BEFORE_READING in fields or not self._end_sent) and not any(
+            mark in fields for mark in _WHILE_READING
+        ):
+            # They were not read by the COPY, so they are answered.
+            for _ in range(self._ignored_syncs):
+                self.queue.insert(1, tags.SYNC)
+            self._ignored_syncs = 0
+            self.blurred = False
 
     def error(self) -> tuple[object | None, list[object]]:
         """Account for an ErrorResponse: return the note of the request that failed, if there is one, and the
@@ -229,7 +231,7 @@ class Outstanding:
         Raises UnexpectedMessage if nothing was owed.
         """
         queue = self.queue
-        self.drop_copy_ends()
+        self.drop_ignored()
         if not queue:
             raise UnexpectedMessage("server sent an error while nothing was owed")
         failed = self.notes[0] if queue[0] & NOTED else None
@@ -279,23 +281,25 @@ class Outstanding:
             return True
         return any(request & _TAG in _OF_ROWS for request in self.queue)
 
-    def drop_copy_ends(self) -> None:
-        """PostgreSQL answers no CopyDone or CopyFail by itself; outside of COPY it ignores them."""
+    def drop_ignored(self) -> None:
+        """PostgreSQL answers no CopyData, CopyDone or CopyFail by itself; outside of COPY it ignores them."""
         queue = self.queue
-        while queue and queue[0] & _TAG in _COPY_END:
+        while queue and queue[0] in _OF_COPY:
             queue.popleft()
 
     def _begin_copy_in(self) -> None:
         """The server has entered copy-in: until CopyDone or CopyFail it reads Syncs and ignores them."""
         self.copying = True
-        self.blurred = self.early == SYNC_EARLY
-        self.data_sent = self.early != NOTHING_EARLY
-        self.early = NOTHING_EARLY
+        self.blurred = self._data_sent = False
         self._ignored_syncs = 0
         queue = self.queue
-        while len(queue) > 1 and queue[1] == tags.SYNC:
+        while len(queue) > 1 and queue[1] in _WITHIN_COPY:
+            if queue[1] == tags.COPY_DATA:
+                self._data_sent = True
+            else:
+                self._ignored_syncs += 1
+                self.blurred = self._data_sent
             del queue[1]
-            self._ignored_syncs += 1
         self._end_sent = len(queue) > 1 and queue[1] in _COPY_END
 
     def _end_copy_in(self) -> None:

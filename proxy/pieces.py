@@ -120,6 +120,20 @@ def from_message(buffer: bytes, end: int, messages: Messages, start: int) -> Pie
     return buffer[start:end], end - start, 0, left
 
 
+def with_data(lead: int, stop: int, messages: Messages) -> Messages:
+    """The messages with what stands between them, which was run over: COPY data, once for all in a row."""
+    found: Messages = []
+    pos = lead
+    for message in messages:
+        if message[1] > pos:
+            found.append((tags.COPY_DATA, pos, message[1]))
+        found.append(message)
+        pos = message[2]
+    if pos < stop:
+        found.append((tags.COPY_DATA, pos, stop))
+    return found
+
+
 def edited(buffer: bytes, end: int, edits: list[Edit]) -> list[bytes]:
     """The parts of `buffer[:end]` with edits made; these are in order."""
     parts = []

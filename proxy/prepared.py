@@ -53,7 +53,7 @@ class Prepared(StatementReplies):
         place. Returns SENT, WAITS or REST_DROPPED; raises ProtocolError for a name that has no end.
         """
         outstanding = server.outstanding
-        if outstanding.skipping or outstanding.copying or outstanding.early:
+        if outstanding.skipping or outstanding.copying:
             if outstanding.discards():
                 outstanding.push(tag)
                 return SENT

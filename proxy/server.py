@@ -15,7 +15,7 @@ from protocol import tags
 from protocol.errors import ProtocolError, UnexpectedMessage
 from protocol.framer import BACKEND, BACKEND_LOOK_NAMES, Collector, Framer
 from protocol.frontend import Query, Terminate
-from protocol.outstanding import NOTHING_EARLY, Outstanding
+from protocol.outstanding import Outstanding
 from proxy.audit import PROBE, Suspect, Watch, excused, log_failure, log_leaks, read
 from proxy.connection import Connection
 from proxy.encryption import Encryption, failure_of
@@ -197,7 +197,6 @@ class Server:
             self.suspect = Suspect(self.session.id, self.session.user, self._application())
         self.session = None
         self._cancel_again = False
-        self.outstanding.early = NOTHING_EARLY
         if self.statements.pending:
             self.statements.parted()
         if self.status != tags.STATUS_BUSY:

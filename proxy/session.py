@@ -28,7 +28,17 @@ from protocol.framer import (
 from protocol.outstanding import COMPLETES, MAX_OUTSTANDING, NOTED
 from proxy.errors import Canceled, PoolerError, as_fatal, error_response
 from proxy.notes import SKIPPED, Name, Note
-from proxy.pieces import ANSWERED, Edit, Messages, Piece, cut_first_group, edited, from_message, strip
+from proxy.pieces import (
+    ANSWERED,
+    Edit,
+    Messages,
+    Piece,
+    cut_first_group,
+    edited,
+    from_message,
+    strip,
+    with_data,
+)
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values, alignment
 from proxy.prepared import NAMING, REST_DROPPED, WAITS, Prepared
 from proxy.reasons import ClientClosed, ServerClosed, Unclean
@@ -190,7 +200,9 @@ class Session:
                 else:
                     self._to_server(server, framer.buffer, framer.end, framer.lead, messages, now)
                 return
-        elif messages or framer.lead:
+        elif framer.end:
+            if self._takes_copy:
+                messages = with_data(framer.lead, framer.end + framer.rest, messages)
             self._hold((framer.buffer, framer.end, framer.lead, messages), now)
 
     def _borrow(self, messages: Messages, now: int) -> "Server | None":
@@ -260,8 +272,9 @@ class Session:
                 self._make_room(server, prepared)
         left = False
         edits: list[Edit] = self._drop_lead(lead, end) if self._dropping else []
-        plain = not (outstanding.skipping or outstanding.copying or outstanding.early)
-        data_from = _first_gap(lead, end, messages) if outstanding.copying else end
+        plain = not (outstanding.skipping or outstanding.copying)
+        if outstanding.copying:
+            messages = with_data(lead, end, messages)
         for tag, start, stop in messages:
             if prepared is not None and tag in NAMING:
                 outcome = prepared.request(server, tag, start, stop, buffer, end, edits, now)
@@ -277,7 +290,6 @@ class Session:
                 if plain:
                     queue.append(tag)
                 else:
-                    outstanding.data_sent = outstanding.data_sent or start > data_from
                     outstanding.push(tag)
                 if prepared is not None and tag in ENDS_GROUP:
                     prepared.group += 1
@@ -295,11 +307,8 @@ class Session:
                 self._dropping = stop > end
             elif tag != tags.COPY_DATA:
                 outstanding.push(tag)
-            elif not outstanding.copying:
-                outstanding.data_came_early()
-                plain = False
-        if data_from < end:
-            outstanding.data_sent = True
+            else:
+                outstanding.data()
         if edits:
             self._write_edited(server, buffer, end, edits)
         elif end:
@@ -462,7 +471,7 @@ class Session:
                 else:
                     outstanding.reply(tag)
                 if queue:
-                    outstanding.drop_copy_ends()
+                    outstanding.drop_ignored()
                 prepared = self.prepared
                 if prepared is not None and prepared.touched:
                     if prepared.repeating is not None:
@@ -615,8 +624,11 @@ class Session:
             if not (self._fatal or server.errored):
                 raise UnexpectedMessage("server sent an error while nothing was owed")
             return
-        blurred = outstanding.copying and outstanding.blurred
         end = server.framer.end
+        outstanding.drop_ignored()
+        if stop <= end:
+            outstanding.copy_failed(buffer[start + 5 : stop])
+        blurred = outstanding.copying and outstanding.blurred
         prepared = self.prepared
         if prepared is None:
             outstanding.error()
@@ -646,8 +658,6 @@ class Session:
         outstanding = server.outstanding
         server.status = status
         server.errored = False
-        if outstanding.early:
-            outstanding.group_over()
         stats.query_count += 1
         stats.query_time += now - self.query_started
         if self._takes_copy:
@@ -873,13 +883,3 @@ class Session:
         self._stops &= ~why
         if not self._stops:
             self.connection.resume_reading()
-
-
-def _first_gap(lead: int, end: int, messages: Messages) -> int:
-    """Where the first bytes are that belong to no reported message: COPY data; `end` if there are none."""
-    pos = lead
-    for _, start, stop in messages:
-        if start > pos:
-            return pos
-        pos = stop
-    return min(pos, end)

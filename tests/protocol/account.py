@@ -4,10 +4,18 @@ from protocol.outstanding import Outstanding
 
 
 def owed(*requests: str | int) -> Outstanding:
+    """`d` is COPY data."""
     outstanding = Outstanding()
     for request in requests:
-        outstanding.push(ord(request) if isinstance(request, str) else request)
+        sent(outstanding, request)
     return outstanding
+
+
+def sent(outstanding: Outstanding, request: str | int) -> None:
+    if request == "d":
+        outstanding.data()
+    else:
+        outstanding.push(ord(request) if isinstance(request, str) else request)
 
 
 def queue_of(outstanding: Outstanding) -> str:

@@ -41,7 +41,9 @@ class Request(NamedTuple):
 
 
 class Backend:
-    """Takes one request after the other and puts replies, tags, into `replies`."""
+    """Takes one request after the other and puts replies, tags, into `replies`. An error of COPY data is an
+    `e` there, and that of a CopyFail an `f`.
+    """
 
     def __init__(self) -> None:
         self.mode: Mode = "normal"
@@ -104,7 +106,7 @@ class Backend:
             return
         assert request.tag in "dcf", "no client of ours sends that in COPY: it would break the connection"
         if request.tag == "f" or request.ends == "error":
-            self.replies.append("E")
+            self.replies.append("f" if request.tag == "f" else "e")
             if self.mode == "extended copy":
                 self.mode = "skipping"
             else:

@@ -242,6 +242,7 @@ def test_a_copy_done_alone_can_have_no_error() -> None:
         ("PBES", True),
         ("SP", False),
         ("Qc", False),
+        ("Qd", False),
     ],
 )
 def test_a_server_can_be_waited_for_if_all_it_owes_ends_in_ready_for_query(
@@ -321,15 +322,3 @@ def test_a_noted_request_counts_like_any_other() -> None:
     outstanding.query_follows(busy=True)
     assert outstanding.mixed
     assert repr(outstanding) == "<Outstanding [E*]>"
-
-
-# COPY data that the server has not asked for.
-
-
-@pytest.mark.parametrize(
-    ("requests", "early"), [("", True), ("P", True), ("E", True), ("Q", True), ("Qf", False), ("fE", True)]
-)
-def test_data_is_early_unless_the_copy_it_may_be_for_has_been_given_up(requests: str, early: bool) -> None:
-    outstanding = owed(*requests)
-    outstanding.data_came_early()
-    assert bool(outstanding.early) is early

@@ -3,8 +3,8 @@
 import pytest
 
 from protocol import tags
-from protocol.outstanding import DATA_EARLY, NOTHING_EARLY, Outstanding
-from tests.protocol.account import owed, queue_of, replied
+from protocol.outstanding import Outstanding
+from tests.protocol.account import owed, queue_of, replied, sent
 
 
 @pytest.mark.parametrize("ends", ["c", "f"])
@@ -110,24 +110,114 @@ def test_syncs_of_a_copy_that_went_well_cast_no_doubt_on_the_next() -> None:
         ("EdfSG", False),
         ("ESdG", False),
         ("EGdScCSZEG", False),
+        ("EdScSGCZEG", False),
+        ("QGdcdSCG", True),
+        ("QGdcdcSCG", False),
     ],
 )
 def test_a_sync_among_copy_data_blurs_whose_replies_come(events: str, blurred: bool) -> None:
-    """G, C and Z are replies; the rest is sent, where `d` is noted as whoever sends it has to."""
+    """G, C and Z are replies; the rest is sent."""
+    assert happened(events).blurred is blurred
+
+
+def happened(events: str) -> Outstanding:
+    """A server in copy-in, after replies (G, C, Z) and what was sent."""
     outstanding = Outstanding()
     for event in events:
         if event in "GCZ":
             outstanding.reply(ord(event))
-        elif event != "d":
-            outstanding.push(ord(event))
-        elif outstanding.copying:
-            outstanding.data_sent = True
         else:
-            outstanding.early = outstanding.early or DATA_EARLY
-
-    assert outstanding.blurred is blurred
+            sent(outstanding, event)
     assert outstanding.copying
-    assert outstanding.early == NOTHING_EARLY
+    return outstanding
+
+
+# What an error in COPY tells about the Syncs behind it.
+
+VIEW = b"SERROR\0C42809\0Mcannot copy to view\0RCopyFrom\0\0"
+BAD_ROW = b"SERROR\0C22P02\0Minvalid input\0WCOPY t, line 1\0RCopyGetAttributes\0\0"
+BY_CLIENT = b"SERROR\0C57014\0MCOPY from stdin failed: no\0WCOPY t, line 2\0RCopyGetData\0\0"
+BY_CANCEL = b"SERROR\0C57014\0Mcanceling statement\0WCOPY t, line 2\0RProcessInterrupts\0\0"
+BAD_HEAD = b"SERROR\0C22P04\0MCOPY file signature not recognized\0RReceiveCopyBinaryHeader\0\0"
+BAD_KEY = b"SERROR\0C23503\0Mviolates foreign key constraint\0Rri_ReportViolation\0\0"
+
+
+def failed(events: str, fields: bytes) -> Outstanding:
+    outstanding = happened(events)
+    outstanding.copy_failed(fields)
+    outstanding.error()
+    return outstanding
+
+
+@pytest.mark.parametrize(
+    ("events", "owed_"), [("ESG", "S"), ("EGS", "S"), ("ESdcSG", "ScS"), ("ESSG", "SS"), ("QdSGcS", "QScS")]
+)
+def test_syncs_behind_a_copy_that_fails_before_it_reads_are_answered(events: str, owed_: str) -> None:
+    outstanding = failed(events, VIEW)
+    assert queue_of(outstanding) == owed_
+    assert outstanding.settled
+    assert not outstanding.skipping
+
+
+@pytest.mark.parametrize(("events", "owed_"), [("ESGdSfS", "S"), ("EdSfSG", "S"), ("QGdSf", "Qf")])
+def test_syncs_ahead_of_a_copy_fail_are_not_answered(events: str, owed_: str) -> None:
+    outstanding = happened(events)
+    outstanding.copy_failed(BY_CLIENT)
+    assert not outstanding.blurred
+    outstanding.error()
+    assert queue_of(outstanding) == owed_
+    assert outstanding.settled
+
+
+@pytest.mark.parametrize("fields", [BAD_ROW, BY_CANCEL, BAD_HEAD, BAD_KEY])
+def test_whether_syncs_ahead_of_a_fault_in_the_data_were_read_is_not_told(fields: bytes) -> None:
+    outstanding = failed("ESGdScS", fields)
+    assert outstanding.blurred
+    assert not outstanding.settled
+    assert queue_of(outstanding) == "S"
+
+
+def test_an_error_that_is_not_of_a_copy_tells_nothing_about_one() -> None:
+    outstanding = owed(*"PSES")
+    outstanding.copy_failed(VIEW)
+    outstanding.error()
+    assert queue_of(outstanding) == "SES"
+
+
+# Data that nobody asks for.
+
+
+@pytest.mark.parametrize(
+    ("requests", "replies", "left"),
+    [
+        ("EdddS", "", "EdS"),
+        ("EdcdS", "", "EdcdS"),
+        ("EdS", "C", "dS"),
+        ("EdS", "CZ", ""),
+        ("EdP", "C1", ""),
+        ("PdSEd", "EZ", "Ed"),
+        ("Sd", "Z", ""),
+        ("SdQ", "Z", "Q"),
+    ],
+)
+def test_data_for_no_copy_is_ignored(requests: str, replies: str, left: str) -> None:
+    assert queue_of(replied(owed(*requests), replies)) == left
+
+
+def test_data_with_nothing_outstanding_is_nobodys_business() -> None:
+    assert queue_of(owed("d")) == ""
+
+
+def test_data_ahead_of_the_request_that_fails_does_not_hide_it() -> None:
+    outstanding = replied(owed(*"EdPBS"), "C")
+    outstanding.error()
+    assert queue_of(outstanding) == "S"
+
+
+def test_data_among_copy_data_is_not_outstanding() -> None:
+    outstanding = replied(owed("E"), "G")
+    outstanding.data()
+    assert queue_of(outstanding) == "E"
 
 
 def test_copy_ends_for_a_copy_that_never_began_are_ignored() -> None:

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from protocol.framer import FRONTEND_LOOK_IDLE, Framer, frontend_caps
-from proxy.pieces import Piece, cut_first_group, edited, from_message, strip
+from proxy.pieces import Piece, cut_first_group, edited, from_message, strip, with_data
 from tests.support.playbook import Said, from_frontend
 
 LONG = "Q " + "x" * 40_000
@@ -162,3 +162,15 @@ def test_the_rest_of_a_piece_begins_with_the_message_it_is_cut_at() -> None:
 
     assert rest == (buffer[second:end], end - second, 0, piece("E", "S")[3])
     assert lead == 0
+
+
+def test_what_was_run_over_is_copy_data() -> None:
+    _, end, lead, messages = piece("d 1", "d 2", "c", "Q 1", "d 3")
+    reported = [message for message in messages if chr(message[0]) in "cQ"]
+    (_, c_start, _), (_, _, q_stop) = reported
+
+    assert with_data(lead, end, reported) == [(ord("d"), 0, c_start), *reported, (ord("d"), q_stop, end)]
+    assert with_data(lead, end, messages) == messages
+    assert with_data(c_start, q_stop, reported) == reported
+    assert with_data(0, 10, []) == [(ord("d"), 0, 10)]
+    assert with_data(10, 10, []) == []

@@ -138,6 +138,20 @@ def test_a_parse_of_a_taken_name_waits_for_what_may_free_it() -> None:
     book.to_server("p howdah_2 select 2", "s howdah_2", "S")
 
 
+def test_copy_data_that_comes_while_something_waits_behind_another_copy_waits_too() -> None:
+    book = Playbook()
+    prepare(book)
+    book.client("Q copy")
+    book.server("G")
+    book.to_server("Q copy")
+    book.client("d 1", "c", "Q deallocate all", "p x select 2", "S", "Q copy again")
+    book.client("d 2", "d 3")
+    book.client("c")
+    book.to_server("d 1", "c", "Q deallocate all")
+    book.server("C COPY 1", "Z I", "C DEALLOCATE ALL", "Z I")
+    book.to_server("p howdah_2 select 2", "s howdah_2", "S", "Q copy again", "d 2", "d 3", "c")
+
+
 def test_a_parse_of_a_taken_name_waits_in_vain_where_it_stays_taken() -> None:
     book = Playbook()
     prepare(book)

@@ -6,7 +6,7 @@ from proxy.reasons import ClientClosed, ServerClosed, Unclean
 from tests.support import messages as m
 from tests.support.playbook import Playbook, from_frontend
 
-DUPLICATE = "E 23505 duplicate key"
+DUPLICATE = m.copy_error("23505", "duplicate key")
 DATA = "d " + "1\tone\n" * 20
 
 
@@ -53,9 +53,9 @@ def test_copy_out_streams_and_releases() -> None:
 def test_copy_fail_is_answered_by_error_and_ready() -> None:
     book = copying()
     book.client(DATA, "f no more")
-    book.server("E 57014 COPY from stdin failed", "Z I")
+    book.server(m.copy_refused("no more"), "Z I")
     book.to_server(DATA, "f no more")
-    book.to_client("E 57014 COPY from stdin failed", "Z I")
+    book.to_client(m.copy_refused("no more"), "Z I")
     assert book.state() == "idle"
 
 
@@ -217,7 +217,7 @@ def test_extended_copy_fail() -> None:
     book.client("P copy", "B", "E", "H")
     book.server("1", "2", "G")
     book.client(DATA, "f stop", "S")
-    book.server("E 57014 COPY failed", "Z I")
+    book.server(m.copy_refused("stop"), "Z I")
     assert book.state() == "idle"
     book.to_server("P copy", "B", "E", "H", DATA, "f stop", "S")
 
@@ -248,6 +248,57 @@ def test_a_failure_among_syncs_that_may_have_been_ignored_gives_the_server_up() 
     book.to_client("1", "2", "G", DUPLICATE, "Z I")
     assert book.state() == "closing"
     assert not book.stage().ends
+
+
+def test_a_copy_that_fails_before_it_reads_has_its_sync_answered() -> None:
+    book = Playbook()
+    book.client("P copy a_view", "B", "E", "S")
+    book.server("1", "2", "G", "E 42809 cannot copy to view", "Z I")
+    assert book.state() == "idle"
+    book.client(DATA, "c", "S")
+    book.to_server("P copy a_view", "B", "E", "S", "S")
+    book.server("Z I")
+    book.to_client("1", "2", "G", "E 42809 cannot copy to view", "Z I", "Z I")
+
+
+def test_syncs_among_data_that_the_client_gives_up_are_not_answered() -> None:
+    book = Playbook()
+    book.client("P copy", "B", "E", "S")
+    book.server("1", "2", "G")
+    book.client(DATA, "S", DATA, "f no more", "S", "Q 2")
+    book.server(m.copy_refused("no more"), "Z I")
+    assert book.state() == "active"
+    book.server("C X", "Z I")
+    assert book.state() == "idle"
+    assert not book.stage().ends
+
+
+def test_a_fault_in_data_that_a_sync_stands_among_ends_the_client() -> None:
+    book = Playbook()
+    book.client("P copy", "B", "E", "H")
+    book.server("1", "2", "G")
+    book.client(DATA, "S", DATA, "c", "S")
+    book.server(DUPLICATE)
+    assert book.stage().ends == [ClientClosed.SERVER_LOST]
+    assert book.state() == "closing"
+
+
+def test_data_for_a_copy_that_never_began_casts_no_doubt_on_the_next() -> None:
+    book = Playbook()
+    book.client("P copy nothing", "B", "E", DATA, "S", "P copy", "B", "E", DATA, "f no", "S")
+    book.server("E 42P01 no such table", "Z I")
+    book.server("1", "2", "G", m.copy_refused("no"), "Z I")
+    assert book.state() == "idle"
+    assert not book.stage().ends
+
+
+def test_a_sync_among_the_data_of_the_second_copy_of_a_query_is_seen_behind_the_end_of_the_first() -> None:
+    book = Playbook()
+    book.client("Q copy twice")
+    book.server("G")
+    book.client(DATA, "c", DATA, "S", "c")
+    book.server("C COPY 1", "G", DUPLICATE)
+    assert book.stage().ends == [ClientClosed.SERVER_LOST]
 
 
 def test_extended_copy_with_all_sent_ahead() -> None:

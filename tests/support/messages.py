@@ -204,10 +204,22 @@ def data_row(values: Sequence[str | bytes | None]) -> bytes:
     return message(b"D", body)
 
 
-def error_response(sqlstate: str, text: str, *, severity: str = "ERROR", tag: bytes = b"E") -> bytes:
-    """ErrorResponse, or NoticeResponse with `tag=b"N"`."""
-    fields = {"S": severity, "V": severity, "C": sqlstate, "M": text}
+def error_response(
+    sqlstate: str, text: str, *, severity: str = "ERROR", tag: bytes = b"E", more: Fields | None = None
+) -> bytes:
+    """ErrorResponse, or NoticeResponse with `tag=b"N"`; `more` are further fields."""
+    fields = {"S": severity, "V": severity, "C": sqlstate, "M": text, **(more or {})}
     return message(tag, b"".join(key.encode() + string(value) for key, value in fields.items()) + b"\0")
+
+
+def copy_error(sqlstate: str, text: str, *, routine: str = "CopyGetAttributesText") -> bytes:
+    """The ErrorResponse of a COPY that has begun to read its data."""
+    return error_response(sqlstate, text, more={"W": "COPY t, line 1", "R": routine})
+
+
+def copy_refused(text: str) -> bytes:
+    """What a CopyFail is answered with."""
+    return copy_error("57014", f"COPY from stdin failed: {text}", routine="CopyGetData")
 
 
 # --- reading -------------------------------------------------------------------------------------

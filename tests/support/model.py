@@ -12,6 +12,7 @@ import struct
 from tests.support import messages as m
 
 _COPY_IN = m.message(b"G", b"\0\0\1\0\0")
+_COPY_ERRORS = {"d": m.copy_error("23505", "duplicate"), "f": m.copy_refused("no")}
 
 
 class Backend:
@@ -80,10 +81,10 @@ class Backend:
         self._say(m.ready_for_query(self._status.encode()))
         self._flush()
 
-    def _error(self, code: str) -> None:
+    def _error(self, code: str, said: bytes = b"") -> None:
         if self._status == "I":
             self._set_zone(self._before)
-        self._say(m.error_response(code, f"error {code}"))
+        self._say(said or m.error_response(code, f"error {code}"))
         self._flush()
         if self._status == "T":
             self._status = "E"
@@ -197,7 +198,7 @@ class Backend:
         if tag == "c":
             self._say(m.command_complete("COPY 1"))
         else:
-            self._error({"d": "23505", "f": "57014"}.get(tag, "08P01"))
+            self._error("", _COPY_ERRORS.get(tag, m.error_response("08P01", "in COPY")))
             self._skipping = how == "extended"
         if how == "simple":
             self._ready()

@@ -334,13 +334,14 @@ def copy_in(author: "Author") -> None:
     data = [(chance.choice(rows), False) for _ in range(chance.randrange(4))]
     if not good and chance.random() < 0.6:
         data.insert(chance.randrange(len(data) + 1), (chance.choice(texts.BAD_ROWS), True))
+    bad = any(fails for _, fails in data)
     for row, fails in data:
         author.say(m.copy_data(row.encode()), fails=fails)
         if chance.random() < 0.1:
             author.say(m.flush())
-        if good and chance.random() < 0.05:
+        if not bad and chance.random() < 0.1:
             author.say(m.sync())
-    ends_well = good or (any(fails for _, fails in data) and chance.random() < 0.7)
+    ends_well = good or (bad and chance.random() < 0.7)
     author.say(m.copy_done() if ends_well else m.copy_fail("no more"))
     if extended and chance.random() < 0.95:
         author.end()

@@ -17,8 +17,8 @@ The others:
 - In statement mode a Query or FunctionCall stands behind a Sync: in the middle of a group it is one command
   of a transaction of several, which that mode refuses.
 - SQL-level PREPARE is session state: used and deallocated in one transaction.
-- No Sync stands among the data of a COPY that fails. Whether it is answered depends on where PostgreSQL was
-  when it failed, and only PostgreSQL knows; the pooler gives up such a server.
+- No Sync stands among the data of a COPY of which a row is bad. Whether it is answered depends on where
+  PostgreSQL was when it failed, and only PostgreSQL knows; the pooler gives up such a server and its client.
 """
 
 import re
@@ -167,11 +167,11 @@ def lawful(steps: Sequence[Step], mode: Mode) -> bool:
         if not breach and not rules.allows(step):
             return False
         rules.take(step)
-    return not _syncs_in_failing_copy(steps)
+    return not _syncs_in_bad_data(steps)
 
 
-def _syncs_in_failing_copy(steps: Sequence[Step]) -> bool:
-    """Whether a Sync stands between CopyData and the end of it, where that data or its end is bad."""
+def _syncs_in_bad_data(steps: Sequence[Step]) -> bool:
+    """Whether a Sync stands between CopyData and the end of it, where that data is bad or has no end."""
     data = synced = bad = False
     for step in steps:
         if step.tag == "d":
@@ -179,7 +179,7 @@ def _syncs_in_failing_copy(steps: Sequence[Step]) -> bool:
         elif step.tag == "S":
             synced = synced or data
         elif step.tag != "H":
-            if synced and (bad or step.tag != "c"):
+            if synced and (bad or step.tag not in "cf"):
                 return True
             data = synced = bad = False
     return synced

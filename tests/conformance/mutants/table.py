@@ -41,8 +41,8 @@ FAULTS: Final = (
     Fault(
         "released at the first ReadyForQuery",
         (_SESSION, "Session._ready"),
-        "                return False",
-        "                return True",
+        "            if not outstanding.queue:",
+        "            if True:",
         PIPELINED,
     ),
     Fault(
@@ -62,7 +62,7 @@ FAULTS: Final = (
     Fault(
         "released with bytes in the buffer",
         (_SESSION, "Session._release"),
-        'buffer[stop:] if stop < len(buffer) else b""',
+        'b"" if stop == len(buffer) else buffer[stop:]',
         'b""',
         TOO_MUCH,
     ),
@@ -75,7 +75,7 @@ FAULTS: Final = (
     ),
     Fault(
         "what comes later overtakes what waits",
-        (_SESSION, "Session._flush_held"),
+        (_SESSION, "Session._flush_pieces"),
         "            if self.held is None:",
         "            if True:",
         IN_ORDER,
@@ -111,7 +111,7 @@ FAULTS: Final = (
     Fault(
         "a Sync ahead of COPY is counted",
         (_OUTSTANDING, "Outstanding._begin_copy_in"),
-        "while len(queue) > 1 and queue[1] == tags.SYNC:",
+        "while len(queue) > 1 and queue[1] in _WITHIN_COPY:",
         "while False:",
         PIPELINES,
     ),
