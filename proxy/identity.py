@@ -1,0 +1,97 @@
+"""Whom the system or a certificate knows a client as. Whether that one may be the user is for the maps.
+
+A name is taken from a certificate only if it can be read in one way: a NUL inside, or bytes that are no text,
+make it none at all.
+"""
+
+import asyncio
+import pwd
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from proxy.certificates import read_certificate
+
+_SPECIAL: Final = frozenset(',+"\\<>;')
+Names = Sequence[Sequence[tuple[str, str | None]]]
+"""Relative names in the certificate's order, each of one or more attributes and their values."""
+
+
+class NoName(Exception):
+    """The client has no name in what it showed; the text says why, for the log."""
+
+
+def peer_uid(sock: socket.socket | None) -> int | None:
+    """The id of the system user on the other side of a unix socket; None where that cannot be known."""
+    if sock is None or sock.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    uid: int = struct.unpack("3i", credentials)[1]
+    return uid
+
+
+async def system_user(sock: socket.socket | None) -> str:
+    """The name of that system user, which may have to be asked of a directory. Raises NoName."""
+    uid = peer_uid(sock)
+    if uid is None:
+        raise NoName("not on a unix socket")
+    try:
+        entry = await asyncio.get_running_loop().run_in_executor(None, pwd.getpwuid, uid)
+    except KeyError:
+        raise NoName(f"there is no system user with id {uid}") from None
+    return entry.pw_name
+
+
+def certificate_name(der: bytes, kind: str) -> str:
+    """The common name ("CN") or the subject ("DN") of a certificate that was verified. Raises NoName."""
+    try:
+        names = read_certificate(der).names
+    except ValueError as error:
+        raise NoName(f"the certificate cannot be read: {error}") from error
+    return _common_name(names) if kind == "CN" else _distinguished_name(names)
+
+
+def _common_name(names: Names) -> str:
+    for group in names:
+        for attribute, value in group:
+            if attribute == "CN":
+                return _usable(value, "common name")
+    raise NoName("the certificate has no common name")
+
+
+def _distinguished_name(names: Names) -> str:
+    """As RFC 2253 writes it and PostgreSQL compares it: the last first, special characters escaped."""
+    groups = []
+    for group in reversed(names):
+        parts = []
+        for attribute, value in reversed(group):
+            if attribute[:1].isdigit():
+                raise NoName(f"the subject of the certificate has an attribute without a name: {attribute}")
+            parts.append(f"{attribute}={_escaped(_usable(value, attribute))}")
+        groups.append("+".join(parts))
+    if not groups:
+        raise NoName("the certificate has no subject")
+    return ",".join(groups)
+
+
+def _usable(value: str | None, what: str) -> str:
+    if value is None:
+        raise NoName(f"the {what} of the certificate is no text")
+    if not value or "\0" in value:
+        raise NoName(f"the {what} of the certificate " + ("has a NUL inside" if value else "is empty"))
+    return value
+
+
+def _escaped(value: str) -> str:
+    last = len(value) - 1
+    text = ""
+    for at, letter in enumerate(value):
+        edge = (letter in " #" and at == 0) or (letter == " " and at == last)
+        if letter in _SPECIAL or edge:
+            text += "\\" + letter
+        elif letter.isascii() and letter.isprintable():
+            text += letter
+        else:
+            text += "".join(f"\\{byte:02X}" for byte in letter.encode("utf-8", "surrogateescape"))
+    return text
