@@ -46,6 +46,15 @@ def test_a_session_that_waited_for_too_long_is_refused(settings: dict[str, objec
     assert second.waits
 
 
+def test_a_login_that_waits_for_a_server_is_no_query() -> None:
+    world = World(query_wait_timeout=0, query_wait_notify=0, query_timeout=1)
+    login = world.session()
+    login.asks()
+    del login.pool.sessions[login]
+    sweep_after(world, 1000)
+    assert login.waits
+
+
 def test_without_timeouts_a_session_waits_for_ever() -> None:
     world = World(query_wait_timeout=0)
     session = world.session()
