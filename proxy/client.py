@@ -21,6 +21,7 @@ from protocol.startup import CancelRequest
 from proxy.auth import authenticate, is_our_own_user
 from proxy.cancel import LONG, SHORT
 from proxy.connection import Connection, ConnectionLost
+from proxy.credentials import learn_credential
 from proxy.entry import agree_on_version, first_packet
 from proxy.errors import (
     LoginRefused,
@@ -57,7 +58,6 @@ class Client:
     __slots__ = (
         "_admitted",
         "_login",
-        "_visited",
         "cancel_pid",
         "connected_at",
         "connection",
@@ -73,6 +73,7 @@ class Client:
         "session",
         "user",
         "version",
+        "waits_for_server",
         "wishes",
     )
 
@@ -93,7 +94,7 @@ class Client:
         self.peer: tuple[str, int] = ("unix", 0)
         self.prefix = prefix("C", self.id, None, None, "")
         self._admitted = False
-        self._visited: Pool | None = None
+        self.waits_for_server = False
         self._login: asyncio.Task[None] | None = None
 
     # What its connection tells it.
@@ -198,7 +199,7 @@ class Client:
             async with asyncio.timeout(timeout or None):
                 await self._log_in()
         except TimeoutError:
-            down = " (server down)" if self._visited is not None else ""
+            down = " (server down)" if self.waits_for_server else ""
             self.finish(TimedOut(f"client_login_timeout{down}"), ClientClosed.TIMEOUT)
         except ConnectionLost:
             pass
@@ -287,8 +288,7 @@ class Client:
         manager.admit(database, user)
         self.database, self.user, self._admitted = database, user, True
         pool = manager.pool(database, wishes.user)
-        if result.keys is not None and not pool.forced_user:
-            pool.credential = result.keys
+        learn_credential(pool, result)
         wishes = self._with_host(wishes)
         await self._learn(pool, wishes)
         assert pool.greeting is not None
@@ -332,10 +332,10 @@ class Client:
         """Have a server looked at, if it must be, for the greeting and for the settings asked for."""
         known = all(pool.accepted.form(name, value) is not None for name, value in wishes.settings())
         while pool.greeting is None or not known:
-            self._visited = pool
+            self.waits_for_server = True
             await Visit(self.id, pool, wishes.user).make(wishes, self.lobby.clock())
             known = True
-        self._visited = None
+        self.waits_for_server = False
 
     def _welcome(self, result: LoginResult, greeting: dict[bytes, bytes]) -> None:
         long_key = self.version >= tags.PROTOCOL_3_2
@@ -353,7 +353,7 @@ class Client:
     @property
     def waits_for_login(self) -> bool:
         """Whether its login waits for a server."""
-        return self._visited is not None and self.session is None
+        return self.waits_for_server and self.session is None
 
     @property
     def application_name(self) -> str:

@@ -21,12 +21,12 @@ class Errand:
 
     __slots__ = ("_collector", "chunk", "done", "error", "row")
 
-    def __init__(self, done: Done) -> None:
+    def __init__(self, done: Done, caps: tuple[int, ...] = BACKEND) -> None:
         self.done = done
         self.error: bytes | None = None
         self.row: bytes | None = None
         self.chunk = b""
-        self._collector = Collector(BACKEND)
+        self._collector = Collector(caps)
 
     def feed(self, data: bytes, reported: Callable[[bytes], None]) -> bool:
         """Take received bytes; True when the reply is complete. `reported` is told of each ParameterStatus.
@@ -40,8 +40,8 @@ class Errand:
             tag, body = message
             if tag == tags.ERROR_RESPONSE:
                 self.error = self.error or bytes((tag,)) + (len(body) + 4).to_bytes(4, "big") + body
-            elif tag == tags.DATA_ROW and self.row is None:
-                self.row = body
+            elif tag == tags.DATA_ROW:
+                self.take(body)
             elif tag == tags.PARAMETER_STATUS:
                 reported(body)
             elif tag == tags.READY_FOR_QUERY:
@@ -49,6 +49,11 @@ class Errand:
                     raise UnexpectedMessage("server is in a transaction after a query of ours")
                 return True
         return False
+
+    def take(self, row: bytes) -> None:
+        """The body of a DataRow came."""
+        if self.row is None:
+            self.row = row
 
     def trailing(self) -> bytes:
         """What came behind the reply: it is not part of it."""

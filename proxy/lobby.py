@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from config.settings import Settings
 from protocol.errors import ProtocolError
 from protocol.framer import frontend_caps
+from proxy.auth_query import AuthQuery
 from proxy.cancel import CancelKeys
 from proxy.derive import Deriver
 from proxy.errors import PoolerError
@@ -55,6 +56,7 @@ class Lobby:
         self.open_console = open_console
         self.clock = clock
         self.cancel_keys = CancelKeys()
+        self.auth_query = AuthQuery(manager, clock)
         self.clients: dict[int, Client] = {}
         self.shutting_down = False
         self.cancel_requests = 0
@@ -77,6 +79,7 @@ class Lobby:
             self.settings.max_packet_size, simple_query=not self.settings.disable_pqexec
         )
         self.mock_key = _mock_key(self.settings)
+        self.auth_query.apply()
 
     def next_id(self) -> int:
         """A number that no other client or server has or had, as in PgBouncer."""

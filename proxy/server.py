@@ -253,12 +253,16 @@ class Server:
 
     def ask(self, query: bytes, done: Done, now: int) -> None:
         """Run a query of ours, and tell `done` when it is answered. Its reply is ours, no session sees it."""
+        self.run(Errand(done), Query(query).encode(), now)
+
+    def run(self, errand: Errand, messages: bytes, now: int) -> None:
+        """Begin an errand by these messages, which end in a Sync or are a Query."""
         self.statements.unnamed = None
-        self._errand = Errand(done)
+        self._errand = errand
         self.released_at = now
         self.status = tags.STATUS_BUSY
         self.connection.receiver = self._from_asked
-        self.connection.write(Query(query).encode())
+        self.connection.write(messages)
 
     def _from_asked(self, data: bytes, now: int) -> None:
         errand = self._errand

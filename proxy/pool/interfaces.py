@@ -22,10 +22,13 @@ itself does not know."""
 
 
 class PoolKey(NamedTuple):
-    """Which pool: the database as clients name it, and the user PostgreSQL sees."""
+    """Which pool: the database as clients name it, and the user PostgreSQL sees. `asks`: the pool of the one
+    connection on which `auth_query` is asked; no client is ever lent that.
+    """
 
     database: str
     user: str
+    asks: bool = False
 
 
 class Host(NamedTuple):

@@ -75,14 +75,20 @@ class PoolManager:
     def pool(self, database: Database, user: str) -> Pool:
         """The pool that serves this user on this database: the forced user's where there is one."""
         forced = database.settings.user
-        key = PoolKey(database.name, forced or user)
+        return self._pool(PoolKey(database.name, forced or user), database)
+
+    def auth_pool(self, database: Database, user: str) -> Pool:
+        """The pool of the one connection on which this user asks `auth_query` in the database."""
+        return self._pool(PoolKey(database.name, user, asks=True), database)
+
+    def _pool(self, key: PoolKey, database: Database) -> Pool:
         known = self.pools.get(key)
         if known is None:
             known = self.pools[key] = Pool(
                 key,
                 database,
                 self.user(key.user),
-                self.settings.for_pool(database.name, key.user),
+                self._settings_of(key),
                 self.settings,
                 tracked=self.tracked,
                 statements=self.statements,
@@ -91,6 +97,11 @@ class PoolManager:
                 dialler=self._dialler,
             )
         return known
+
+    def _settings_of(self, key: PoolKey) -> PoolSettings:
+        if key.asks:
+            return effective.for_auth_pool(self.settings, key.database, key.user)
+        return self.settings.for_pool(key.database, key.user)
 
     def pools_of(self, database: str | None) -> Iterator[Pool]:
         """The pools of a database, or all of them."""
@@ -229,7 +240,7 @@ class PoolManager:
             if pool.database.dead:
                 self.close_servers(pool, ServerClosed.RECONNECT)
                 continue
-            old, new = pool.settings, settings.for_pool(pool.key.database, pool.key.user)
+            old, new = pool.settings, self._settings_of(pool.key)
             pool.settings = new
             # What a login was refused for may be what has been mended, also in a file that is named as ever.
             pool.refused_until = 0

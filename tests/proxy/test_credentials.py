@@ -1,16 +1,26 @@
+import base64
 import logging
 
 import pytest
 
 from config.settings import Settings
-from protocol.login import Md5Secret, PlainSecret, ScramKeys, ScramVerifier
-from proxy.credentials import NO_PASSWORD, credential_of, secrets_of
+from protocol.login import (
+    LoginResult,
+    Md5Secret,
+    PlainSecret,
+    ScramKeys,
+    ScramVerifier,
+    Secret,
+    parse_secret,
+)
+from proxy.credentials import NO_PASSWORD, credential_of, learn_credential, secrets_of
+from proxy.errors import ServerRefused
 from proxy.pool.pool import Pool
 from tests.support.playbook import Playbook
 
 MD5 = "md5" + "0" * 32
 VERIFIER = "SCRAM-SHA-256$4096:c2FsdA==$" + "A" * 43 + "=:" + "A" * 43 + "="
-KEYS = ScramKeys(b"client", b"server", b"salt", 4096)
+KEYS = ScramKeys(b"client", b"s" * 32, b"salt", 4096)
 
 
 def pool(credentials: dict[str, object] | None = None, password: str | None = None) -> Pool:
@@ -65,3 +75,57 @@ def test_learnt_keys_do_where_the_auth_file_says_nothing() -> None:
     one = pool()
     one.credential = KEYS
     assert credential_of(one) is KEYS
+
+
+def learnt(one: Pool, secret: Secret | None, keys: ScramKeys | None = None) -> object:
+    learn_credential(one, LoginResult(b"", secret, keys))
+    return one.credential
+
+
+def test_the_keys_of_a_login_are_learnt_and_so_is_a_secret_that_no_file_has() -> None:
+    assert learnt(pool(), KEYS.verifier(), KEYS) is KEYS
+    assert learnt(pool({"alice": "x"}), KEYS.verifier(), KEYS) is KEYS
+    for secret in (PlainSecret(b"x"), Md5Secret(b"0" * 32)):
+        one = pool()
+        assert learnt(one, secret) == secret == credential_of(one)
+
+
+def test_keys_made_from_a_plain_secret_fit_no_server_and_are_not_learnt() -> None:
+    assert learnt(pool(), PlainSecret(b"x"), KEYS) == PlainSecret(b"x")
+    assert learnt(pool({"alice": "x"}), PlainSecret(b"x"), KEYS) is None
+
+
+def test_nothing_is_learnt_of_who_has_no_password_or_was_not_asked() -> None:
+    assert learnt(pool(), NO_PASSWORD) is None
+    assert learnt(pool(), None) is None
+
+
+def test_nothing_is_learnt_for_a_forced_user() -> None:
+    entry = {"host": "127.0.0.1", "user": "owner"}
+    book = Playbook(open=0, databases={"app": entry})
+    assert learnt(book.pool, KEYS.verifier(), KEYS) is None
+
+
+def test_a_new_credential_is_tried_at_once_and_a_known_one_is_not() -> None:
+    one = pool()
+    learnt(one, KEYS.verifier(), KEYS)
+    one.refuse_logins(ServerRefused("password authentication failed"), 1 << 62)
+    learnt(one, KEYS.verifier(), KEYS)
+    assert one.refused_until == 1 << 62
+    other = ScramKeys(b"other", b"s" * 32, b"salt", 4096)
+    learnt(one, other.verifier(), other)
+    assert one.refused_until == 0
+    assert one.refusal is None
+
+
+def test_keys_outlive_a_reload_that_leaves_the_verifier_and_no_other() -> None:
+    verifier = parse_secret(VERIFIER.encode())
+    assert isinstance(verifier, ScramVerifier)
+    one = pool({"alice": VERIFIER})
+    one.credential = ScramKeys(b"client", verifier.server_key, verifier.salt, 4096)
+    assert credential_of(one) == verifier, "the keys are another password's"
+    parts = (KEYS.salt, KEYS.verifier().stored_key, KEYS.server_key)
+    text = "SCRAM-SHA-256$4096:{}${}:{}".format(*(base64.b64encode(part).decode() for part in parts))
+    same = pool({"alice": text})
+    same.credential = KEYS
+    assert credential_of(same) is KEYS

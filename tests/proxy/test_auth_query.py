@@ -1,0 +1,372 @@
+"""Secrets asked of PostgreSQL: what is asked, how often, what the answers mean, what is heard of failures."""
+
+import asyncio
+import logging
+
+import pytest
+
+from protocol.login import Md5Secret, PlainSecret, ScramVerifier
+from proxy.auth_query import AuthQuery
+from proxy.credentials import NO_PASSWORD
+from proxy.errors import PoolerError
+from tests.proxy.asking import ASKER, UNKNOWN, Question, Reply, Secrets, error, table
+from tests.support import messages as m
+from tests.support import scram
+from tests.support.rig import Rig, eventually
+
+VERIFIER = scram.verifier("hers")
+FAILED = "bouncer config error"
+
+
+def rig(script: Secrets, **settings: object) -> Rig:
+    return Rig(
+        script,
+        **{"auth_user": ASKER, "auth_query": "lookup $1", "credentials": {"listed": "x"}, **settings},  # type: ignore[arg-type]
+    )
+
+
+def asking(one: Rig) -> AuthQuery:
+    return one.worker.lobby.auth_query
+
+
+# What is asked.
+
+
+@pytest.mark.both_loops
+async def test_the_name_is_a_bound_value_and_the_settings_come_first() -> None:
+    script = table(alice="secret")
+    async with rig(script) as one:
+        assert await asking(one).secrets("app", "alice") == [PlainSecret(b"secret")]
+        (question,) = script.asked
+        assert (question.sql, question.value) == ("lookup $1", "alice")
+        for setting in ("standard_conforming_strings', 'on'", "statement_timeout', '10000'"):
+            assert setting in question.settings
+        assert "search_path', 'pg_catalog, pg_temp'" in question.settings
+        assert one.fake.conversations[0].startup == {"user": ASKER, "database": "app"}
+
+
+@pytest.mark.parametrize("name", ["o'Brien", '"', "a;b--", "x\\' or 1=1", "ü", "\udcff\udcfe", "n" * 127])
+async def test_names_of_any_kind_are_asked_about_as_they_are(name: str) -> None:
+    script = table(**{name: "secret"})
+    async with rig(script) as one:
+        assert await asking(one).secrets("app", name) == [PlainSecret(b"secret")]
+        assert script.asked[0].sql == "lookup $1"
+
+
+async def test_a_query_that_needs_a_search_path_is_asked_again_with_the_roles_own() -> None:
+    def reply(question: Question) -> Reply:
+        return error("42883", "no such function") if "search_path" in question.settings else ["a", "s"]
+
+    script = Secrets(reply)
+    async with rig(script) as one:
+        assert await asking(one).secrets("app", "a") == [PlainSecret(b"s")]
+        await asking(one).secrets("app", "a")
+        assert ["search_path" in one.settings for one in script.asked] == [True, False, False]
+        one.worker.lobby.apply()
+        await asking(one).secrets("app", "a")
+        assert len(script.asked) == 5
+
+
+async def test_the_databases_own_query_user_and_database_are_asked() -> None:
+    script = table(alice="secret")
+    entry = {"auth_user": ASKER, "auth_query": "mine $1", "auth_dbname": "app"}
+    async with rig(script, auth_user="", databases={"other": entry}) as one:
+        assert await asking(one).secrets("app", "alice") is None
+        assert await asking(one).secrets("other", "alice") == [PlainSecret(b"secret")]
+        assert [(one.sql, one.connection) for one in script.asked] == [("mine $1", 1)]
+        assert one.fake.conversations[0].startup["database"] == "app"
+
+
+# What the answers mean.
+
+
+@pytest.mark.parametrize(
+    ("secret", "kind"),
+    [("plain", PlainSecret), ("md5" + "0" * 32, Md5Secret), (VERIFIER, ScramVerifier)],
+)
+async def test_each_form_of_a_secret_is_known(secret: str, kind: type) -> None:
+    async with rig(table(alice=secret)) as one:
+        found = await asking(one).secrets("app", "alice")
+        assert found is not None
+        assert [type(secret) for secret in found] == [kind]
+
+
+@pytest.mark.parametrize("secret", [None, ""])
+async def test_null_is_a_user_without_a_password(secret: str | None) -> None:
+    async with rig(table(alice=secret)) as one:
+        assert await asking(one).secrets("app", "alice") == [NO_PASSWORD]
+
+
+async def test_a_broken_verifier_lets_nobody_in_and_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    async with rig(table(alice="SCRAM-SHA-256$hunter2")) as one:
+        assert await asking(one).secrets("app", "alice") == [NO_PASSWORD]
+    assert "secret of user alice is of no use" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+async def test_no_row_is_an_unknown_user() -> None:
+    async with rig(table()) as one:
+        assert await asking(one).secrets("app", "nobody") is None
+        assert asking(one).counts.unknown == 1
+        assert asking(one).counts.failures == 0
+
+
+async def test_an_answer_about_somebody_else_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    async with rig(Secrets(lambda _: ["postgres", "secret"])) as one:
+        assert await asking(one).secrets("app", "alice") is None
+    assert "asked about user alice and answered about postgres" in caplog.text
+
+
+@pytest.mark.parametrize("code", ["22021", "22P05"])
+async def test_a_name_that_is_no_text_to_postgresql_is_unknown(code: str) -> None:
+    async with rig(Secrets(lambda _: error(code, "invalid byte sequence"))) as one:
+        assert await asking(one).secrets("app", "\udcff") is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "logged"),
+    [
+        (["alice"], "expected 2 columns from auth_query, not 1"),
+        (["alice", "x", "y"], "expected 2 columns from auth_query, not 3"),
+        ([None, "x"], "auth_query response contained null user name"),
+        (m.data_row(["alice", "x"]) * 2 + m.command_complete("SELECT 2"), "expected one row from auth_query"),
+        (error("42501", "permission denied"), "ERROR | 42501 | permission denied | because | do this"),
+        (m.data_row(["alice", "x" * (1 << 20)]), "auth_query failed"),
+        (m.message(b"W"), "auth_query failed"),
+    ],
+)
+async def test_an_answer_that_is_none_is_logged_in_full_and_the_client_hears_little(
+    reply: Reply, logged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rig(Secrets(lambda _: reply)) as one:
+        with pytest.raises(PoolerError) as caught:
+            await asking(one).secrets("app", "alice")
+        assert (caught.value.message, caught.value.sqlstate) == (FAILED, "F0000")
+        assert asking(one).counts.failures == 1
+    assert logged in caplog.text
+
+
+async def test_a_question_that_takes_too_long_is_a_timeout() -> None:
+    async with rig(Secrets(lambda _: error("57014", "canceling statement due to statement timeout"))) as one:
+        with pytest.raises(PoolerError, match="auth_query_timeout") as caught:
+            await asking(one).secrets("app", "alice")
+        assert caught.value.sqlstate == "57014"
+
+
+async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.question.GRACE", 0.0)
+    script = table(alice="x")
+    script.gate.clear()
+    async with rig(script, auth_query_timeout=0.1) as one:
+        with pytest.raises(PoolerError, match="auth_query_timeout"):
+            await asking(one).secrets("app", "alice")
+        script.gate.set()
+        await eventually(lambda: not one.worker.manager.servers_left("app"))
+
+
+# Where it cannot be asked.
+
+
+async def test_where_nobody_is_to_be_asked_everybody_is_unknown() -> None:
+    script = table(alice="x")
+    async with rig(script, auth_user="") as one:
+        assert await asking(one).secrets("app", "alice") is None
+    async with rig(script) as one:
+        assert await asking(one).secrets("nowhere", "alice") is None
+    assert script.asked == []
+
+
+@pytest.mark.parametrize(
+    ("where", "text", "logged"),
+    [
+        ("nowhere", FAILED, 'authentication database "nowhere" is not configured.'),
+        ("pgbouncer", FAILED, 'cannot use the reserved "pgbouncer" database as an auth_dbname'),
+        ("closed", 'authentication database "closed" is disabled', ""),
+    ],
+)
+async def test_a_database_that_cannot_be_asked_is_said_as_pgbouncer_does(
+    where: str, text: str, logged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rig(table(), databases={"closed": {}, "here": {"auth_dbname": where}}) as one:
+        one.worker.manager.disable("closed", True)
+        with pytest.raises(PoolerError) as caught:
+            await asking(one).secrets("here", "alice")
+        assert caught.value.message == text
+    assert logged in caplog.text
+
+
+async def test_the_console_is_asked_about_in_the_global_database_only() -> None:
+    async with rig(table(alice="x"), auth_dbname="app") as one:
+        assert await asking(one).secrets("pgbouncer", "alice") == [PlainSecret(b"x")]
+    async with rig(table(alice="x")) as one:
+        with pytest.raises(PoolerError, match=FAILED):
+            await asking(one).secrets("pgbouncer", "alice")
+
+
+# How often it is asked.
+
+
+async def test_without_a_cache_each_login_asks() -> None:
+    script = table(alice="x")
+    async with rig(script) as one:
+        for _ in range(3):
+            await asking(one).secrets("app", "alice")
+        assert len(script.asked) == asking(one).counts.questions == 3
+        assert {question.connection for question in script.asked} == {1}
+
+
+async def test_with_a_cache_known_and_unknown_names_are_remembered() -> None:
+    script = table(alice="x")
+    async with rig(script, auth_query_cache=60) as one:
+        for _ in range(3):
+            assert await asking(one).secrets("app", "alice") == [PlainSecret(b"x")]
+            assert await asking(one).secrets("app", "nobody") is None
+        assert [question.value for question in script.asked] == ["alice", "nobody"]
+        assert asking(one).counts.hits == 4
+        one.worker.lobby.apply()
+        await asking(one).secrets("app", "alice")
+        assert len(script.asked) == 3
+
+
+async def test_what_failed_is_asked_anew_unless_it_is_fresh_or_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secrets: dict[str, str | None] = {"alice": "old"}
+    script = table()
+    script.reply = lambda one: [one.value, secrets[one.value]] if one.value in secrets else UNKNOWN
+    async with rig(script, auth_query_cache=60) as one:
+        await asking(one).secrets("app", "alice")
+        await asking(one).secrets("app", "nobody")
+        assert await asking(one).newer("app", "alice") is None
+        secrets["alice"] = "new"
+        monkeypatch.setattr("proxy.auth_query.FRESH_FOR", 0)
+        assert await asking(one).newer("app", "alice") == [PlainSecret(b"new")]
+        assert await asking(one).newer("app", "nobody") is None
+        assert await asking(one).secrets("app", "alice") == [PlainSecret(b"new")]
+        assert len(script.asked) == 3
+
+
+async def test_without_a_cache_nothing_is_newer_than_what_was_asked() -> None:
+    async with rig(table(alice="x")) as one:
+        assert await asking(one).newer("app", "alice") is None
+        assert await asking(one).newer("nowhere", "alice") is None
+
+
+@pytest.mark.both_loops
+async def test_logins_of_one_name_share_a_question() -> None:
+    script = table(alice="x", bob="y")
+    script.gate.clear()
+    async with rig(script) as one:
+        names = ["alice", "bob"] * 100
+        logins = [asyncio.create_task(asking(one).secrets("app", name)) for name in names]
+        await eventually(lambda: script.asked)
+        script.gate.set()
+        found = await asyncio.gather(*logins)
+        assert found == [[PlainSecret(b"x")], [PlainSecret(b"y")]] * 100
+        assert sorted(question.value for question in script.asked) == ["alice", "bob"]
+
+
+async def test_who_leaves_does_not_take_the_question_along() -> None:
+    script = table(alice="x")
+    script.gate.clear()
+    async with rig(script) as one:
+        first, second = (asyncio.create_task(asking(one).secrets("app", "alice")) for _ in range(2))
+        await eventually(lambda: script.asked)
+        first.cancel()
+        script.gate.set()
+        assert await second == [PlainSecret(b"x")]
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+
+async def test_a_question_all_have_left_is_not_sent_but_one_that_was_is_heard_out() -> None:
+    script = table(alice="x", bob="y")
+    script.gate.clear()
+    async with rig(script, auth_query_cache=60) as one:
+        sent = asyncio.create_task(asking(one).secrets("app", "alice"))
+        await eventually(lambda: script.asked)
+        waiting = asyncio.create_task(asking(one).secrets("app", "bob"))
+        await asyncio.sleep(0)
+        (pool,) = one.worker.manager.pools.values()
+        await eventually(lambda: pool.waiting)
+        for task in (sent, waiting):
+            task.cancel()
+        await eventually(lambda: not pool.waiting)
+        again = asyncio.create_task(asking(one).secrets("app", "bob"))
+        script.gate.set()
+        assert await again == [PlainSecret(b"y")]
+        assert await asking(one).secrets("app", "alice") == [PlainSecret(b"x")]
+        assert [(question.value, question.connection) for question in script.asked] == [
+            ("alice", 1),
+            ("bob", 1),
+        ]
+
+
+async def test_an_address_that_asks_about_too_many_unknown_names_waits_and_is_then_refused() -> None:
+    async with rig(table(), auth_query_unknown_rate=1) as one:
+        for number in range(2):
+            await asking(one).secrets("app", f"nobody{number}", "10.0.0.1")
+        assert asking(one).counts.throttled == 0
+        waiting = [
+            asyncio.create_task(asking(one).secrets("app", f"more{number}", "10.0.0.1"))
+            for number in range(10)
+        ]
+        with pytest.raises(PoolerError, match="too many logins of unknown users") as caught:
+            await asyncio.gather(*waiting)
+        assert caught.value.sqlstate == "53300"
+        assert await asking(one).secrets("app", "nobody", "10.0.0.2") is None
+        assert asking(one).counts.throttled == 10
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+# When the server goes.
+
+
+async def test_a_question_whose_server_goes_is_asked_again() -> None:
+    script = table(alice="x")
+    script.hang_up_on = {1, 2}
+    async with rig(script) as one:
+        assert await asking(one).secrets("app", "alice") == [PlainSecret(b"x")]
+        assert [question.connection for question in script.asked] == [1, 2, 3]
+
+
+async def test_a_question_that_takes_every_server_along_is_given_up() -> None:
+    script = table(alice="x")
+    script.hang_up_on = {1, 2, 3}
+    async with rig(script) as one:
+        with pytest.raises(PoolerError, match="server conn crashed"):
+            await asking(one).secrets("app", "alice")
+        assert await asking(one).secrets("app", "alice") == [PlainSecret(b"x")]
+
+
+# Other questions.
+
+
+async def test_other_questions_are_asked_on_the_same_connection() -> None:
+    script = Secrets(lambda question: [question.value, None])
+    async with rig(script) as one:
+        assert await asking(one).rows("app", "groups $1", ["alice"]) == [(b"alice", None)]
+        await asking(one).secrets("app", "alice")
+        assert {question.connection for question in script.asked} == {1}
+        with pytest.raises(PoolerError, match=FAILED):
+            await asking(one).rows("nowhere", "groups $1", ["alice"])
+
+
+async def test_a_question_with_an_impossible_value_has_no_rows() -> None:
+    async with rig(Secrets(lambda _: error("22021", "x"))) as one:
+        assert await asking(one).rows("app", "groups $1", ["\udcff"]) == []
+
+
+async def test_the_connection_counts_for_the_database_and_gives_way_to_a_client() -> None:
+    script = table(alice="x")
+    async with rig(script, auth_type="trust", database={"max_db_connections": 1}) as one:
+        logging.getLogger("howdah").setLevel(logging.INFO)
+        for _ in range(3):
+            peer = await one.connect()
+            await peer.login("alice")
+            assert one.worker.manager.ledger.of_database("app") == 1
+            await peer.ask("select 1")
+            await peer.gone()
+        assert len(script.asked) == 3
