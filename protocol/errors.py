@@ -32,4 +32,11 @@ class MessageTooLarge(ProtocolError):
 
 
 class UnexpectedMessage(ProtocolError):
-    """A well-formed message that has no place in the present phase."""
+    """A well-formed message that has no place in the present phase.
+
+    `tag` is its own where it came as a reply that was not owed, or not yet; else 0.
+    """
+
+    def __init__(self, message: str, sqlstate: str | None = None, *, tag: int = 0) -> None:
+        super().__init__(message, sqlstate)
+        self.tag: int = tag

@@ -195,7 +195,7 @@ class Outstanding:
             if request not in _OF_COPY:
                 break
             self.drop_ignored()
-        raise UnexpectedMessage(f"server sent {chr(tag)!r} while {self!r} was owed")
+        raise UnexpectedMessage(f"server sent {chr(tag)!r} while {self!r} was owed", tag=tag)
 
     def rows(self) -> None:
         """Account for rows or COPY data. Raises UnexpectedMessage where nothing is being executed."""
@@ -203,7 +203,7 @@ class Outstanding:
         if not self.copying:
             self.drop_ignored()
         if not queue or queue[0] & _TAG not in _OF_ROWS:
-            raise UnexpectedMessage(f"server sent rows while {self!r} was owed")
+            raise UnexpectedMessage(f"server sent rows while {self!r} was owed", tag=tags.DATA_ROW)
 
     def copy_failed(self, fields: bytes) -> None:
         """About to be accounted for is an error with these fields, all of it. If that is of a COPY from the
@@ -233,7 +233,7 @@ class Outstanding:
         queue = self.queue
         self.drop_ignored()
         if not queue:
-            raise UnexpectedMessage("server sent an error while nothing was owed")
+            raise UnexpectedMessage("server sent an error while nothing was owed", tag=tags.ERROR_RESPONSE)
         failed = self.notes[0] if queue[0] & NOTED else None
         if self.copying:
             self.copying = False

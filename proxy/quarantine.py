@@ -6,7 +6,6 @@ Laws of this file:
 - Nothing that a user wrote or stored is shown; the trace sees to that. What is shown is bounded.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from enum import Enum
 from itertools import groupby
@@ -14,7 +13,8 @@ from operator import itemgetter
 from struct import Struct
 from typing import Final
 
-from protocol.errors import ProtocolError
+from protocol import tags
+from protocol.errors import ProtocolError, UnexpectedMessage
 from protocol.framer import BACKEND, HEADER, Framer, frontend_caps
 from protocol.trace import Trace
 
@@ -26,9 +26,6 @@ _NONE: Final = -1
 # So much of a message is enough to show what is shown of it (bytes).
 _HEAD: Final = 256
 
-# As `Outstanding` says it; whatever else is found fault with is wrong in itself.
-_WHILE: Final = re.compile(r"server sent (.+) while ")
-_READY: Final = repr("Z")
 
 _header: Final[Callable[[bytes, int], tuple[int, int]]] = Struct("!BI").unpack_from
 _FRONTEND: Final = frontend_caps()
@@ -48,12 +45,11 @@ class Violation(Enum):
 
 def kind_of(error: ProtocolError, owed: bool) -> Violation:
     """What the server did to its session, or to what is left of one. `owed`: it still owes a reply."""
-    found = _WHILE.match(error.message)
-    if found is None:
+    if not isinstance(error, UnexpectedMessage) or not error.tag:
         return Violation.MALFORMED
     if not owed:
         return Violation.UNASKED
-    return Violation.EARLY_READY if found[1] == _READY else Violation.OUT_OF_ORDER
+    return Violation.EARLY_READY if error.tag == tags.READY_FOR_QUERY else Violation.OUT_OF_ORDER
 
 
 def last_messages(server: Framer, client: Framer | None = None) -> str:

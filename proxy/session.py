@@ -622,7 +622,7 @@ class Session:
         if not outstanding.queue:
             self._send_withheld()
             if not (self._fatal or server.errored):
-                raise UnexpectedMessage("server sent an error while nothing was owed")
+                outstanding.error()
             return
         end = server.framer.end
         outstanding.drop_ignored()

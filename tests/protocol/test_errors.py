@@ -22,6 +22,11 @@ def test_a_sqlstate_can_be_given() -> None:
     assert MalformedMessage("no", "0A000").sqlstate == "0A000"
 
 
+def test_an_unexpected_message_may_say_which_it_was() -> None:
+    assert UnexpectedMessage("no").tag == 0
+    assert UnexpectedMessage("no", tag=ord("Z")).tag == ord("Z")
+
+
 def test_every_kind_is_caught_as_a_protocol_error() -> None:
     for kind in (MalformedMessage, MessageTooLarge, UnexpectedMessage):
         assert issubclass(kind, ProtocolError)

@@ -71,6 +71,12 @@ def test_rows_that_nobody_asked_for_are_of_a_kind_too(owed: str, kind: Violation
     assert kind_of(caught.value, bool(outstanding.queue)) is kind
 
 
+def test_an_error_that_nobody_asked_for_is_of_a_kind_too() -> None:
+    with pytest.raises(UnexpectedMessage) as caught:
+        Outstanding().error()
+    assert kind_of(caught.value, owed=False) is Violation.UNASKED
+
+
 @pytest.mark.parametrize("error", [MalformedMessage("bad packet header: '00'"), UnexpectedMessage("unknown")])
 def test_what_is_wrong_in_itself_is_malformed_whatever_is_owed(error: ProtocolError) -> None:
     assert kind_of(error, True) is kind_of(error, False) is Violation.MALFORMED
@@ -314,7 +320,7 @@ def test_what_cannot_be_told_apart_is_no_fault_of_the_server() -> None:
     book.client("P", "B", "E", "S")
     book.server("1", "2", "G")
     book.client("d 1", "S", "d 2")
-    book.server("E 22P02 bad")
+    book.server(m.copy_error("22P02", "bad"))
     assert book.closed == [ServerClosed.PROTOCOL]
     assert book.stage().ends
     assert not book.violations
