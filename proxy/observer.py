@@ -4,6 +4,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from uvloop._version import __version__ as uvloop_version
@@ -19,6 +20,7 @@ from proxy.names import to_wire
 from proxy.pool import states
 from proxy.pool.pool import Pool
 from proxy.pool.units import SECOND
+from proxy.pool_list import joined
 from proxy.quarantine import Violation
 from proxy.resolver import Resolver
 from proxy.snapshot import (
@@ -81,7 +83,8 @@ class Observer:
         cancels = self._cancels_by_pool()
         consoles = sum(1 for client in self._lobby.clients.values() if client.console is not None)
         own = PoolSnapshot(CONSOLE, CONSOLE, cl_active=consoles, pool_mode="statement")
-        return [*(self._pool(pool, now, cancels) for pool in self._manager.pools.values()), own]
+        ordered = sorted(self._manager.pools.values(), key=lambda pool: pool.key.asks)
+        return joined([*(self._pool(pool, now, cancels) for pool in ordered), own])
 
     def _pool(self, pool: Pool, now: int, cancels: Counter[Pool]) -> PoolSnapshot:
         count = [len(servers) for servers in pool.servers]
@@ -282,7 +285,7 @@ class Observer:
         return ListsSnapshot(
             databases=len(manager.databases) + 1,
             users=len(self.users()),
-            pools=len(manager.pools) + 1,
+            pools=len({key[:2] for key in manager.pools}) + 1,
             used_clients=len(self._lobby.clients) - login,
             login_clients=login,
             free_servers=idle,
@@ -342,6 +345,7 @@ class Observer:
             unclean={proof.value: count for proof, count in self._manager.unclean().items()},
             violations={kind.name.lower(): self._dialler.violations[kind] for kind in Violation},
             leaks=dict(self._dialler.leaks.counts),
+            auth_query=asdict(self._lobby.auth_query.counts),
         )
 
     def build(self) -> BuildInfo:

@@ -330,8 +330,7 @@ class ReasonCounts:
     """Counters since the start, by reason: why connections ended, and what failed. Refused logins by method,
     reloads by result (ok, failed), servers that could not go back to their pool by the missing proof, faults
     in the protocol of servers by kind, what was left behind on them by kind and application, errors of our
-    own by database and class of SQLSTATE (its first two characters).
-    """
+    own by database and class of SQLSTATE (its first two characters), logins by auth_query by event."""
 
     client_disconnects: Mapping[str, int] = field(default_factory=dict)
     server_disconnects: Mapping[str, int] = field(default_factory=dict)
@@ -342,6 +341,7 @@ class ReasonCounts:
     unclean: Mapping[str, int] = field(default_factory=dict)
     violations: Mapping[str, int] = field(default_factory=dict)
     leaks: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    auth_query: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,8 @@ def _totals(snapshots: Snapshots) -> Iterable[Row]:
     yield ("total_ps_hit_count", needs.hits)
     yield ("total_ps_miss_count", needs.misses)
     yield ("total_ps_eviction_count", needs.evictions)
+    for event, count in snapshots.reasons().auth_query.items():
+        yield (f"total_auth_query_{event}", count)
 
 
 # --- prepared statements, ours --------------------------------------------------------------------

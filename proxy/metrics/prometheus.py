@@ -189,6 +189,8 @@ class PoolerCollector(Collector):
         yield _counter("server_protocol_violations", broken, "kind", reasons.violations)
         yield _counter("auth_failures", "Logins refused, by method", "method", reasons.login_failures)
         yield _counter("config_reloads", "Reloads, by result", "result", reasons.reloads)
+        asked = "Questions of auth_query, and logins answered, refused or delayed by what came of them"
+        yield _counter("auth_query", asked, "event", reasons.auth_query)
         by_class = "Errors the pooler itself sent, by class of SQLSTATE"
         yield _counted("errors", by_class, ("database", "class"), reasons.errors.items())
         leaked = "Session state left behind on servers, where audit_release is on"

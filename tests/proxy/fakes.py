@@ -137,6 +137,7 @@ class FakeSnapshots:
             {"replies owed": 4},
             {"idle": 3_000_000_000, "malformed": 0},
             {("search_path", "psql"): 3_000_000_000, ("cursor", "a\nb"): 2},
+            auth_query={"questions": 7},
         )
     )
     lag: float | None = 0.002

@@ -166,11 +166,12 @@ def test_totals_add_up_all_databases_under_internal_names() -> None:
     assert found[11] == ("avg_server_assignment_count", 12)
 
 
-def test_what_became_of_prepared_statements_follows_pgbouncers_totals() -> None:
+def test_what_is_ours_follows_pgbouncers_totals() -> None:
     assert rows("totals")[22:] == [
         ("total_ps_hit_count", 7_000_000_000),
         ("total_ps_miss_count", 62),
         ("total_ps_eviction_count", 23),
+        ("total_auth_query_questions", 7),
     ]
 
 
