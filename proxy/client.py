@@ -1,7 +1,8 @@
 """One client: its startup packet, its login, its welcome; then its session has its bytes.
 
 Laws of this file:
-- Everything up to the welcome is one coroutine that ends before the first query; an idle client has no task.
+- Everything up to the welcome is one coroutine that begins with the first bytes and ends before the first
+  query; an idle client has no task.
 - Before the first valid startup packet nothing is said to a client that talks nonsense; after it, one FATAL.
 - `finish` is the one way out that we choose, `lost` the one that we are told of; both end in `_leave`, once.
 """
@@ -11,8 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from protocol import sqlstate, tags
-from protocol.authentication import AuthenticationOk
-from protocol.backend import BackendKeyData, NegotiateProtocolVersion, ParameterStatus, ReadyForQuery
+from protocol.backend import BackendKeyData, NegotiateProtocolVersion, ReadyForQuery
 from protocol.errors import ProtocolError
 from protocol.framer import LOGIN_CAPS, Collector
 from protocol.login import LoginFailed, LoginResult
@@ -37,7 +37,10 @@ from proxy.pool.parameters import clean_application_name
 from proxy.reasons import ClientClosed
 from proxy.session import Session
 from proxy.sockets import tune
+from proxy.tls import TlsError
+from proxy.turnstile import Gate
 from proxy.visit import Visit
+from proxy.welcome import encoded
 from proxy.wishes import Wishes, read_wishes
 
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ logger = logging.getLogger("howdah")
 WAITING_NOTICE: Final = "No server connection available in postgres backend, client being queued"
 # A client that does not take its last message is not waited for longer than this (s).
 _LINGER: Final = 5.0
+_NOBODY: Final = prefix("C", 0, None, None, "")
+_READY: Final = ReadyForQuery(tags.STATUS_IDLE).encode()
 
 
 class Client:
@@ -58,6 +63,7 @@ class Client:
     __slots__ = (
         "_admitted",
         "_login",
+        "_patience",
         "cancel_pid",
         "connected_at",
         "connection",
@@ -92,10 +98,16 @@ class Client:
         self.finished = False
         self.is_cancel = self.is_special = False
         self.peer: tuple[str, int] = ("unix", 0)
-        self.prefix = prefix("C", self.id, None, None, "")
+        self.prefix = _NOBODY
         self._admitted = False
         self.waits_for_server = False
         self._login: asyncio.Task[None] | None = None
+        self._patience: asyncio.TimerHandle | None = None
+
+    def behind_gate(self) -> Gate:
+        """What a transport of the listener delivers to: the connection, as there is time for logins."""
+        gate = self.connection.gate = Gate(self.lobby.turnstile, self.connection)
+        return gate
 
     # What its connection tells it.
 
@@ -105,7 +117,9 @@ class Client:
         self.prefix = prefix("C", self.id, None, None, self.address)
         self.lobby.enter(self)
         tune(self.connection.socket(), self.lobby.settings)
-        self._login = asyncio.get_running_loop().create_task(self._run_login())
+        self.connection.receiver = self._first_bytes
+        if timeout := self.lobby.settings.client_login_timeout:
+            self._patience = asyncio.get_running_loop().call_later(timeout, self._login_takes_too_long)
 
     def writing_paused(self) -> None:
         """It takes what it is sent too slowly."""
@@ -141,8 +155,13 @@ class Client:
         """Where it is, for people."""
         return f"{self.peer[0]}:{self.peer[1]}" if self.peer[1] else self.peer[0]
 
-    def finish(self, error: PoolerError | ProtocolError | None, reason: ClientClosed) -> None:
-        """Tell the client, if there is anything to tell and it can be told between two messages; close."""
+    def finish(
+        self, error: PoolerError | ProtocolError | None, reason: ClientClosed, text: str | None = None
+    ) -> None:
+        """Tell the client, if there is anything to tell and it can be told between two messages; close.
+
+        The log has `text`, or what the client was told, or the reason.
+        """
         if self.finished or self.connection.closed:
             return
         self.finished = True
@@ -150,7 +169,7 @@ class Client:
             self.lobby.count_error(self, error)
             if self.session is None or not self.session.is_past_telling():
                 self.connection.write(error_response(error))
-        self._leave(reason, str(error) if error is not None else None)
+        self._leave(reason, text if error is None else str(error))
         self._close()
 
     def _close(self) -> None:
@@ -167,6 +186,7 @@ class Client:
         if self._login is not None and self._login is not asyncio.current_task():
             # It must not go on with a login that nobody would undo.
             self._login.cancel()
+        self._lose_patience()
         now = self.lobby.clock()
         if self.cancel_pid:
             self.lobby.cancel_keys.remove(self.cancel_pid)
@@ -193,14 +213,18 @@ class Client:
 
     # Logging in.
 
+    def _first_bytes(self, data: bytes, now: int) -> None:
+        self.connection.receiver = self.connection.keep
+        self.connection.keep(data, now)
+        self._login = asyncio.get_running_loop().create_task(self._run_login())
+
+    def _login_takes_too_long(self) -> None:
+        down = " (server down)" if self.waits_for_server else ""
+        self.finish(TimedOut(f"client_login_timeout{down}"), ClientClosed.TIMEOUT)
+
     async def _run_login(self) -> None:
-        timeout = self.lobby.settings.client_login_timeout
         try:
-            async with asyncio.timeout(timeout or None):
-                await self._log_in()
-        except TimeoutError:
-            down = " (server down)" if self.waits_for_server else ""
-            self.finish(TimedOut(f"client_login_timeout{down}"), ClientClosed.TIMEOUT)
+            await self._log_in()
         except ConnectionLost:
             pass
         except LoginFailed as error:
@@ -212,11 +236,20 @@ class Client:
             self.finish(error, ClientClosed.LOGIN_FAILED)
         except ProtocolError as error:
             self.finish(error, ClientClosed.PROTOCOL)
+        except TlsError as error:
+            self.lobby.tls_failures += 1
+            self.finish(None, ClientClosed.TLS, f"{ClientClosed.TLS.value}: {error}")
         except Exception as error:
             logger.error("%sinternal error during login", self.prefix, exc_info=error)
             self.failed(error)
         finally:
             self._login = None
+            self._lose_patience()
+
+    def _lose_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _log_refusal(self, text: str) -> None:
         if self.wishes is not None:
@@ -224,7 +257,8 @@ class Client:
 
     async def _log_in(self) -> None:
         collector = Collector(LOGIN_CAPS)
-        packet = await first_packet(self.connection, collector, self.prefix)
+        context = self.lobby.tls_for_clients() if self.peer[1] else None
+        packet = await first_packet(self.connection, collector, self.prefix, context)
         if packet is None:
             self.finish(None, ClientClosed.PROTOCOL)
             return
@@ -233,6 +267,8 @@ class Client:
             return
         self.connection.collect(collector)
         self.version = agree_on_version(packet)
+        if self.peer[1] and self.connection.tls is None and self.lobby.settings.client_tls_sslmode.required:
+            raise PoolerError("SSL required", sqlstate.INVALID_AUTHORIZATION)
         wishes = self.wishes = read_wishes(packet, self.lobby.settings, self.lobby.manager.tracked)
         self.prefix = prefix("C", self.id, to_wire(wishes.database), to_wire(wishes.user), self.address)
         if self.version != packet.version or wishes.extensions:
@@ -241,7 +277,8 @@ class Client:
             self._check_room()
         result = await authenticate(self, wishes, collector)
         if self.lobby.settings.log_connections:
-            logger.info("%slogin attempt: %s tls=no replication=no", self.prefix, _who(wishes))
+            tls = self.connection.tls.text if self.connection.tls is not None else "no"
+            logger.info("%slogin attempt: %s tls=%s replication=no", self.prefix, _who(wishes), tls)
         if console:
             self._open_console(wishes, result, collector)
         else:
@@ -272,12 +309,13 @@ class Client:
         own = result.secret is None and is_our_own_user(self.connection, wishes)
         self.console, greeting = self.lobby.open_console(self, wishes.user, own)
         self.lobby.set_apart(self)
-        self._welcome(result, greeting)
+        self._welcome(result, encoded(greeting))
         console = self.console
         self.connection.receiver = lambda data, now: console.receive(data)
         if rest := collector.rest():
             console.receive(rest)
         self.connection.resume_reading()
+        self.connection.open_gate()
 
     async def _open_session(self, wishes: Wishes, result: LoginResult, collector: Collector) -> None:
         lobby = self.lobby
@@ -291,18 +329,14 @@ class Client:
         learn_credential(pool, result)
         wishes = self._with_host(wishes)
         await self._learn(pool, wishes)
-        assert pool.greeting is not None
-        tracked = pool.tracked
-        canonical = {name: pool.accepted.form(name, value) or value for name, value in wishes.tracked.items()}
-        greeting = dict(pool.greeting)
-        values = tracked.overlay(tracked.overlay(tracked.unknown, greeting), canonical)
+        welcome = lobby.welcomes.find(pool, wishes.tracked)
         session = Session(
             self,
             self.connection,
             pool,
             lobby.frontend_caps,
-            values,
-            tracked.intern_applied(wishes.applied),
+            welcome.values,
+            pool.tracked.intern_applied(wishes.applied),
             wishes.boot(),
             wishes.user,
         )
@@ -310,13 +344,12 @@ class Client:
         self.session = session
         pool.sessions[session] = session
         pool.stats.client_login_count += 1
-        current = zip(tracked.names, values, strict=True)
-        greeting |= {name: value for name, value in current if value is not None}
-        self._welcome(result, greeting)
+        self._welcome(result, welcome.data)
         self.connection.receiver = session.from_client
         self.connection.resume_reading()
         if rest := collector.rest():
             self.connection.data_received(rest)
+        self.connection.open_gate()
 
     def _with_host(self, wishes: Wishes) -> Wishes:
         """PgBouncer's application_name_add_host."""
@@ -337,13 +370,11 @@ class Client:
             known = True
         self.waits_for_server = False
 
-    def _welcome(self, result: LoginResult, greeting: dict[bytes, bytes]) -> None:
+    def _welcome(self, result: LoginResult, welcome: bytes) -> None:
         long_key = self.version >= tags.PROTOCOL_3_2
         self.cancel_pid, secret = self.lobby.cancel_keys.add(self, LONG if long_key else SHORT)
-        parts = [result.reply, AuthenticationOk().encode()]
-        parts += [ParameterStatus(name, value).encode() for name, value in greeting.items()]
-        parts += [BackendKeyData(self.cancel_pid, secret).encode(), ReadyForQuery(tags.STATUS_IDLE).encode()]
-        self.connection.write(b"".join(parts))
+        key = BackendKeyData(self.cancel_pid, secret).encode()
+        self.connection.write(b"".join((result.reply, welcome, key, _READY)))
 
     @property
     def in_login(self) -> bool:

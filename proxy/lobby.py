@@ -5,6 +5,7 @@ import logging
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Protocol
 
 from config.settings import Settings
@@ -13,10 +14,13 @@ from protocol.framer import frontend_caps
 from proxy.auth_query import AuthQuery
 from proxy.cancel import CancelKeys
 from proxy.derive import Deriver
+from proxy.doorkeeper import Doorkeeper
 from proxy.errors import PoolerError
 from proxy.log import printable
 from proxy.pool.manager import PoolManager
 from proxy.reasons import ClientClosed
+from proxy.turnstile import Turnstile
+from proxy.welcome import Welcomes
 
 if TYPE_CHECKING:
     from proxy.client import Client
@@ -56,7 +60,10 @@ class Lobby:
         self.open_console = open_console
         self.clock = clock
         self.cancel_keys = CancelKeys()
+        self.turnstile = Turnstile()
+        self.welcomes = Welcomes()
         self.auth_query = AuthQuery(manager, clock)
+        self.doorkeeper = Doorkeeper(lambda: manager.settings)
         self.clients: dict[int, Client] = {}
         self.shutting_down = False
         self.cancel_requests = 0
@@ -64,6 +71,8 @@ class Lobby:
         self.closed_clients: Counter[ClientClosed] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
         self.login_failures: Counter[str] = Counter()
+        self.tls_failures = 0
+        self.tls_for_clients: Callable[[], SSLContext | None] = lambda: None
         self.on_leave: Callable[[], None] = lambda: None
         self._numbers = numbers
         self.apply()
@@ -80,6 +89,7 @@ class Lobby:
         )
         self.mock_key = _mock_key(self.settings)
         self.auth_query.apply()
+        self.doorkeeper.apply()
 
     def next_id(self) -> int:
         """A number that no other client or server has or had, as in PgBouncer."""

@@ -39,6 +39,7 @@ from proxy.pool.manager import PoolManager
 from proxy.reasons import ClientClosed, ServerClosed
 from proxy.resolver import Resolver
 from proxy.statsline import stats_line
+from proxy.tls_contexts import TlsContexts
 from proxy.version import version_text
 
 logger = logging.getLogger("howdah")
@@ -93,8 +94,12 @@ class Worker:
         self.dialler.send_cancel = self.canceller.send
         self.lobby = Lobby(self.manager, self.deriver, self._open_console, self.clock, numbers)
         self.lobby.on_leave = self.changes.notify
+        self.tls = TlsContexts()
+        self.tls.apply(settings)
+        self.lobby.tls_for_clients = self.tls.for_clients
+        self.dialler.contexts = self.tls.for_servers
         self.control = Control(self)
-        self.listener = Listener(lambda: Client(self.lobby).connection)
+        self.listener = Listener(lambda: Client(self.lobby).behind_gate())
         self.janitor = Janitor(self.manager, self.clock())
         self.observer = Observer(self.lobby, self.dialler, self.resolver, self.listener, self.clock)
         self._stop_http: Callable[[], Awaitable[None]] | None = None
@@ -123,7 +128,8 @@ class Worker:
         # What lives since the start lives to the end: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        logger.info("process up: %s, %s", version_text(), self.observer.build().event_loop)
+        build = self.observer.build()
+        logger.info("process up: %s, %s", version_text(compiled=build.compiled), build.event_loop)
         process.notify_ready()
         await self._stopped.wait()
         await self._stop()
@@ -155,6 +161,7 @@ class Worker:
             if self._shutdown is ShutdownMode.WAIT_FOR_SERVERS:
                 self._refuse_waiting()
             self._watch_descriptors()
+            self.tls.watch()
         except Exception:
             logger.exception("maintenance failed")
         self._sweep_later(max(due, loop.time() - PERIOD))
@@ -190,6 +197,7 @@ class Worker:
         for task in self._orders:
             task.cancel()
         self.deriver.close()
+        self.lobby.doorkeeper.close()
 
     async def _let_consoles_answer(self) -> None:
         consoles = [client.console for client in self.lobby.clients.values() if client.console is not None]
@@ -308,6 +316,7 @@ class Worker:
         for key in changes(self.manager.settings, settings).restart_keys:
             logger.warning("%s has changed, which takes effect after a restart", key)
         settings = applicable(self.manager.settings, settings)
+        self.tls.apply(settings)
         try:
             log.setup(settings, quiet=self._quiet, verbose=self._verbose)
         except OSError as error:

@@ -156,7 +156,7 @@ class Rig:
         logging.getLogger("howdah").addHandler(self._handler)
         self.worker = Worker(self.settings, "no-such-file.ini")
         lobby = self.worker.lobby
-        self._listener = await loop.create_server(lambda: Client(lobby).connection, "127.0.0.1", 0)
+        self._listener = await loop.create_server(lambda: Client(lobby).behind_gate(), "127.0.0.1", 0)
         return self
 
     async def __aexit__(
