@@ -88,6 +88,7 @@ class Canceller:
                 over = await self._carry(carrier, server, generation)
         except TimeoutError:
             logger.warning("%scancel_wait_timeout", server.prefix)
+            over = not carrier.sent
         except (OSError, ConnectionLost, TlsRefused, ProtocolError) as error:
             logger.warning("%sfailed to send a cancel request: %s", server.prefix, error)
             over = not carrier.sent

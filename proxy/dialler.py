@@ -207,7 +207,7 @@ class Dialler:
             if broken is not None:
                 self._on_distrust(server, broken)
             else:
-                self._on_unreachable(server, f"connect failed ({_describe(error)})")
+                self._on_unreachable(server, f"connect failed ({_describe(error, server)})")
         except asyncio.CancelledError:
             backoff.abandoned()
             await self._finish_failed(server)
@@ -391,7 +391,10 @@ def _ignore(data: bytes, now: int) -> None:
     """What comes on a connection that is being left."""
 
 
-def _describe(error: BaseException) -> str:
+def _describe(error: BaseException, server: Server) -> str:
     if isinstance(error, ConnectionLost):
-        return "server closed the connection during login"
+        # The alert that says so may have been lost on the way.
+        doubted = server.encryption is not None and server.encryption.shows_certificate
+        doubt = ", maybe because of our certificate" if doubted else ""
+        return f"server closed the connection during login{doubt}"
     return str(error) or type(error).__name__

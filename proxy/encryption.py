@@ -17,7 +17,7 @@ from protocol.errors import ProtocolError
 from protocol.login import ServerRefused
 from protocol.startup import encode_ssl_request
 from proxy.connection import Connection
-from proxy.tls import TlsError
+from proxy.tls import TlsContext, TlsError
 from proxy.tls_servers import ALPN
 
 _YES: Final = b"S"
@@ -50,6 +50,11 @@ class Encryption:
     context: ssl.SSLContext
     host: str
     direct: bool
+
+    @property
+    def shows_certificate(self) -> bool:
+        """Whether the server can see who we are."""
+        return isinstance(self.context, TlsContext) and self.context.certificate is not None
 
 
 def ways(tls: ServerTls) -> tuple[Way, ...]:

@@ -64,9 +64,11 @@ class ServerContexts:
         keys: dict[ServerTls, _Key] = {}
         made: dict[_Key, _Made] = {}
         problems: list[Problem] = []
+        seen: set[ServerTls] = set()
         for name, tls in _wanted(settings):
-            if tls in keys:
+            if tls in seen:
                 continue
+            seen.add(tls)
             try:
                 key = keys[tls] = _read(tls, settings.conffile)
                 made[key] = made.get(key) or self._made.get(key) or _make(key)

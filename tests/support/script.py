@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support import messages as m
+from tests.support.certificates import common_name
 from tests.support.messages import Message
 
 STARTUP_PARAMETERS: Mapping[str, str] = {
@@ -52,7 +53,10 @@ class Cancel:
 
 @dataclass
 class Conversation:
-    """One accepted connection, after its startup packet (for SSL and GSS requests see `FakeServer`)."""
+    """One accepted connection, after its startup packet (for SSL and GSS requests see `FakeServer`).
+
+    `shown` is the common name in the certificate that came with TLS, if one did.
+    """
 
     server: "FakeServer"
     socket: socket.socket
@@ -61,6 +65,8 @@ class Conversation:
     version: int = 0
     seen: list[Message] = field(default_factory=list)
     asked_for_tls: bool = False
+    tls: str | None = None
+    shown: str | None = None
     _buffer: bytearray = field(default_factory=bytearray)
 
     @property
@@ -71,14 +77,20 @@ class Conversation:
     def secret(self) -> bytes:
         return struct.pack("!I", 0xABC00000 + self.number)
 
-    @property
-    def tls(self) -> str | None:
-        """The version of TLS, None in the clear."""
-        return self.socket.version() if isinstance(self.socket, ssl.SSLSocket) else None
-
     def shake_hands(self, context: ssl.SSLContext) -> None:
-        """Go over to TLS."""
-        self.socket = context.wrap_socket(self.socket, server_side=True)
+        """Go over to TLS. Of a failure the other side hears: a reset could overtake what TLS says of it."""
+        secure = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        try:
+            secure.do_handshake()
+        except ssl.SSLError:
+            self.socket = socket.socket(fileno=secure.detach())
+            self.socket.settimeout(5)
+            while self.socket.recv(65536):
+                pass
+            raise
+        self.socket, self.tls = secure, secure.version()
+        shown = secure.getpeercert(binary_form=True)
+        self.shown = common_name(shown) if shown else None
 
     def take(self, count: int) -> bytes:
         while len(self._buffer) < count:
@@ -128,6 +140,13 @@ class Conversation:
         """A FATAL ErrorResponse; return from the script afterwards."""
         self.send(m.error_response(sqlstate, text, severity="FATAL"))
 
+    def hears_the_end(self) -> bool:
+        """Whether the other side ends the connection, and says nothing before."""
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionError:
+            return True
+
     def hang_up(self) -> None:
         """Ends the connection, from whichever thread."""
         self.socket.shutdown(socket.SHUT_RDWR)
@@ -172,7 +191,8 @@ class FakeServer:
     """Listens on a loopback port, free unless given; `script` may be replaced for later connections.
 
     `answer` is what an SSLRequest gets: after an S comes the handshake with `context`, without one nothing;
-    after anything but S and N the script is not played. Failed handshakes are kept in `failures`.
+    after anything but S and N the script is not played. Failed handshakes are kept in `failures`. With
+    `hangs_up` it ends every connection after the first byte.
     """
 
     def __init__(self, script: Script = default_script, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -181,11 +201,13 @@ class FakeServer:
         self.conversations: list[Conversation] = []
         self.answer = b"N"
         self.context: ssl.SSLContext | None = None
+        self.hangs_up = False
         self.requests = 0
         self.failures: list[str] = []
         self.cancels: list[Cancel] = []
         self.cancels_over_tls = 0
         self.problems: list[BaseException] = []
+        self._unanswered: list[socket.socket] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server((self.host, port), backlog=512)
         self.port: int = self._listener.getsockname()[1]
@@ -203,10 +225,21 @@ class FakeServer:
         """Hangs up on everybody and raises the first problem of any script."""
         _shut(self._listener)
         with self._lock:
-            for conversation in self.conversations:
-                _shut(conversation.socket)
+            for end in [*self._unanswered, *(each.socket for each in self.conversations)]:
+                _shut(end)
         if self.problems:
             raise self.problems[0]
+
+    def inject(self, data: bytes) -> None:
+        """Says something in the clear to all who wait for a handshake."""
+        with self._lock:
+            for waiting in self._unanswered:
+                waiting.sendall(data)
+
+    def plain(self) -> int:
+        """How many startup packets have arrived in the clear."""
+        with self._lock:
+            return sum(each.tls is None for each in self.conversations)
 
     def logins(self) -> int:
         """How many startup packets have arrived."""
@@ -238,6 +271,10 @@ class FakeServer:
 
     def _begin(self, conversation: Conversation) -> bool:
         """Reads up to the startup packet; False for a CancelRequest, and after a strange answer."""
+        if self.hangs_up:
+            conversation.socket.recv(1)
+            self.requests += 1
+            return False
         if self.context is not None and conversation.socket.recv(1, socket.MSG_PEEK) == b"\x16":
             conversation.shake_hands(self.context)
         while True:
@@ -250,9 +287,7 @@ class FakeServer:
                 if self.answer == b"S" and self.context is not None:
                     conversation.shake_hands(self.context)
                 elif self.answer != b"N":
-                    # What comes now is not for us to judge.
-                    while conversation.socket.recv(65536):
-                        pass
+                    self._let_wait(conversation)
                     return False
                 continue
             if code == _GSSENC:
@@ -270,6 +305,13 @@ class FakeServer:
                 self.conversations.append(conversation)
                 conversation.number = len(self.conversations)
             return True
+
+    def _let_wait(self, conversation: Conversation) -> None:
+        """Say nothing more, and listen to whatever comes."""
+        with self._lock:
+            self._unanswered.append(conversation.socket)
+        while conversation.socket.recv(65536):
+            pass
 
 
 def _shut(end: socket.socket) -> None:

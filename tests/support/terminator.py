@@ -31,11 +31,12 @@ class Handshake:
     subject: str | None
 
 
-def server_context(files: Files, *, client_ca: Path | None = None) -> ssl.SSLContext:
+def server_context(files: Files, *, client_ca: Path | None = None, alpn: bool = True) -> ssl.SSLContext:
     """A server's context; with `client_ca` a client may show a certificate, which is then checked."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.certificate, files.key)
-    context.set_alpn_protocols([ALPN])
+    if alpn:
+        context.set_alpn_protocols([ALPN])
     if client_ca is not None:
         context.load_verify_locations(client_ca)
         context.verify_mode = ssl.CERT_OPTIONAL

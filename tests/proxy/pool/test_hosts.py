@@ -95,3 +95,37 @@ def test_a_port_of_its_own_is_a_host_of_its_own() -> None:
     hosts = Hosts(Steady())
     assert hosts.backoff(Host("a", 1)) is hosts.backoff(Host("a", 1))
     assert hosts.backoff(Host("a", 1)) is not hosts.backoff(Host("a", 2))
+
+
+def test_a_host_that_is_not_trusted_is_left_alone_until_its_time_has_come() -> None:
+    hosts, settings = Hosts(Steady()), pool_settings("a,b")
+    assert hosts.distrust(Host("a", 5433), settings, until=10, now=0)
+    assert chosen(hosts, settings, 3) == "bbb"
+    assert not hosts.failing(settings)
+    assert not hosts.distrust(Host("b", 5433), settings, until=20, now=0), "no other is left"
+    assert chosen(hosts, settings, 2, now=9) == "--"
+    assert hosts.retry_at(settings, 9) == 10
+    assert chosen(hosts, settings, 2, now=10) == "aa"
+    assert chosen(hosts, settings, 2, now=20) == "ba"
+
+
+def test_a_host_is_not_trusted_by_those_with_the_same_settings_only() -> None:
+    hosts, settings = Hosts(Steady()), pool_settings("a")
+    entry = {"host": "a", "port": 5433, "sslmode": "require"}
+    lenient = make_settings(databases={"app": entry}).for_pool("app", "alice")
+    hosts.distrust(Host("a", 5433), settings, until=10, now=0)
+    assert (chosen(hosts, settings, 1), chosen(hosts, lenient, 1)) == ("-", "a")
+
+
+def test_settings_that_are_read_anew_are_trusted_anew() -> None:
+    hosts, settings = Hosts(Steady()), pool_settings("a")
+    hosts.distrust(Host("a", 5433), settings, until=10, now=0)
+    hosts.trust_again()
+    assert chosen(hosts, settings, 1) == "a"
+
+
+@pytest.mark.parametrize(
+    ("name", "local"), [("/run", True), ("@abstract", True), ("db.example", False), ("::1", False)]
+)
+def test_a_directory_and_an_abstract_name_are_on_this_machine(name: str, local: bool) -> None:
+    assert Host(name, 5432).local is local

@@ -219,6 +219,12 @@ def test_a_changed_lifetime_holds_for_open_servers() -> None:
         {"host": "db.example", "password": "secret"},
         {"host": "db.example", "connect_query": "select 1"},
         {"host": "db.example", "timezone": "UTC"},
+        {"host": "db.example", "sslmode": "disable"},
+        {"host": "db.example", "sslrootcert": "ca"},
+        {"host": "db.example", "sslcert": "crt", "sslkey": "key"},
+        {"host": "db.example", "sslmode": "require", "sslnegotiation": "direct"},
+        {"host": "db.example", "ssl_min_protocol_version": "tlsv1.3"},
+        {"host": "db.example", "server_tls_ciphers": "HIGH"},
     ],
 )
 def test_when_the_destination_changes_servers_close_when_they_are_free(changed: dict[str, object]) -> None:
@@ -246,6 +252,25 @@ def test_what_is_no_destination_leaves_servers_alone() -> None:
     reload(world, databases={"app": {"host": "db.example", "pool_size": 3, "query_wait_timeout": 9}})
     assert server.state == states.IDLE
     assert world.pool().greeting is not None
+
+
+def test_servers_outlive_changes_of_how_others_are_encrypted() -> None:
+    world = World()
+    (server,) = world.idle_servers(1)
+    changed = {"databases": {"app": {"host": "db.example", "sslmode": "prefer"}, "other": {}}}
+    reload(world, server_tls_sslmode="require", **changed)
+    assert server.state == states.IDLE
+    reload(world, server_tls_sslmode="require", server_tls_ca_file="ca", **changed)
+    assert server.closed_because is ServerClosed.RECONNECT, "authorities hold for it, too"
+
+
+def test_after_a_reload_a_refused_login_is_tried_again() -> None:
+    """What it was refused for may have been mended in a file, or in PostgreSQL."""
+    world = World()
+    pool = world.session().pool
+    pool.refused_until = world.clock() + 3600 * SECOND
+    reload(world)
+    assert pool.refused_until == 0
 
 
 def test_servers_of_a_removed_database_close_when_they_are_free() -> None:
