@@ -5,7 +5,6 @@ The one file that knows all the others; it decides nothing that another could de
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import logging
 import random
@@ -30,6 +29,7 @@ from proxy.control import Control, Order, OrderRefused, Pause, Reload, Resume, S
 from proxy.derive import Deriver
 from proxy.dialler import Dialler
 from proxy.errors import Killed, LoginRefused, PoolerError, ShuttingDown
+from proxy.garbage import Garbage
 from proxy.listener import Listener, ListenError
 from proxy.lobby import ConsoleSession, Lobby
 from proxy.observer import Observer
@@ -100,6 +100,7 @@ class Worker:
         self.dialler.contexts = self.tls.for_servers
         self.control = Control(self)
         self.listener = Listener(lambda: Client(self.lobby).behind_gate())
+        self.garbage = Garbage()
         self.janitor = Janitor(self.manager, self.clock())
         self.observer = Observer(self.lobby, self.dialler, self.resolver, self.listener, self.clock)
         self._stop_http: Callable[[], Awaitable[None]] | None = None
@@ -125,9 +126,7 @@ class Worker:
         for number in _ORDERS:
             loop.add_signal_handler(number, self._on_signal, number)
         self._sweep_later(loop.time())
-        # What lives since the start lives to the end: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        self.garbage.settle()
         build = self.observer.build()
         logger.info("process up: %s, %s", version_text(compiled=build.compiled), build.event_loop)
         process.notify_ready()
@@ -162,14 +161,13 @@ class Worker:
                 self._refuse_waiting()
             self._watch_descriptors()
             self.tls.watch()
+            self.garbage.sweep(self.lobby)
         except Exception:
             logger.exception("maintenance failed")
         self._sweep_later(max(due, loop.time() - PERIOD))
 
     def _watch_descriptors(self) -> None:
-        """Say, once a minute at the most, that newcomers are about to be left standing: accept fails
-        silently.
-        """
+        """Say, once a minute at most, that newcomers will be left standing: accept fails silently."""
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         used = len(self.lobby.clients) + self.manager.servers_left(None)
         now = self.clock()
