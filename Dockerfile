@@ -1,17 +1,18 @@
 ARG PYTHON_VERSION=3.13
 
-FROM python:${PYTHON_VERSION}-slim AS build
+# The whole image, not the slim one: it has a C compiler.
+FROM python:${PYTHON_VERSION} AS build
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY requirements.lock ./
 RUN python -m venv /opt/howdah && \
     /opt/howdah/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY protocol ./protocol
 COPY config ./config
 COPY proxy ./proxy
-RUN /opt/howdah/bin/python -m pip install --quiet --no-deps . && \
+RUN HOWDAH_COMPILE=require /opt/howdah/bin/python -m pip install --quiet --no-deps . && \
     /opt/howdah/bin/python -m pip uninstall --quiet --yes pip
 
 FROM python:${PYTHON_VERSION}-slim

@@ -45,8 +45,8 @@ conformance: $(STAMP) ## every promise put to PostgreSQL, PgBouncer and Howdah: 
 fuzz: $(STAMP) ## a minute of coverage-guided fuzzing for each reader of strangers' bytes (ARGS="--seconds 600")
 	@$(BIN)/python -m tests.conformance.fuzz $(ARGS)
 
-build: $(STAMP) ## a wheel in dist/
-	$(BIN)/python -c 'from setuptools.build_meta import build_wheel; build_wheel("dist")'
+build: $(STAMP) ## a wheel in dist/, its hot files compiled where there is a C compiler
+	HOWDAH_COMPILE=$(or $(HOWDAH_COMPILE),1) $(BIN)/python -c 'from setuptools.build_meta import build_wheel; build_wheel("dist")'
 
 lock: ## choose versions anew: requirements.lock and requirements-dev.lock (needs uv)
 	@command -v uv >/dev/null || { echo 'make lock needs uv:  pip install uv' >&2; exit 1; }

@@ -325,9 +325,9 @@ class Prepared(StatementReplies):
             return WAITS
         if mine is not None and mine is server.statements.unnamed:
             outstanding.push(tag)
-        elif mine is not None and mine[0]:
+        elif mine is not None and mine.buffer:
             server.statements.unnamed = mine
-            text = mine[0][mine[1] : mine[2]]
+            text = mine.buffer[mine.start : mine.stop]
             known = self._deallocated(text) if text and may_be(text[0]) else None
             if known is None or known.closed:
                 edits.append((start, start, rename.parse(b"", text)))

@@ -816,14 +816,15 @@ class Session:
         assert self.held is not None
         left, whole = cut_first_group(self.held)
         self.connection.write(error_response(Canceled()) + (READY if whole else b""))
-        self._keep_waiting(left)
-        if self.held is not None:
+        if self._keep_waiting(left):
             return
         self._skip_to_sync = not whole
         self.pool.leave(self)
 
-    def _keep_waiting(self, left: list[Piece]) -> None:
-        """Wait on with what stood behind a request that is gone, as far as it needs a server by itself."""
+    def _keep_waiting(self, left: list[Piece]) -> bool:
+        """Wait on with what stood behind a request that is gone, as far as it needs a server by itself; False
+        where nothing does.
+        """
         streaming = self.framer.streaming
         dropping = streaming and not left
         held: list[Piece] = []
@@ -838,6 +839,7 @@ class Session:
         self._held_bytes = sum(piece[1] for piece in held)
         if self._held_bytes <= HELD_MOST:
             self._go_on(_HELD_FULL)
+        return bool(held)
 
     def is_idle(self) -> bool:
         """Whether the client asks for nothing and is in no transaction."""

@@ -1,7 +1,7 @@
 """The unnamed statement of one client, which PostgreSQL keeps per server and its client for its own.
 
 Laws of this file (hot: see session):
-- What a server has is told by identity: its session puts there the very tuple it keeps.
+- What a server has is told by identity: its session puts there the very object it keeps.
 - What PostgreSQL discards after an error is undone.
 """
 
@@ -15,14 +15,24 @@ if TYPE_CHECKING:
     from protocol.outstanding import Outstanding
     from proxy.pool.statements import ServerStatements
 
-Kept = tuple[bytes, int, int]
-"""Where a Parse's body behind the name is: buffer, from, to. No bytes: it was too long to keep."""
-
 # A longer Parse is not kept: the statement is lost with the server (bytes).
 _KEPT_MOST: Final = 64 * 1024
 # What is received in a chunk of at most so many bytes is kept as that.
 _SMALL: Final = 2_048
 _ENDS: Final = frozenset((tags.QUERY, tags.SYNC, tags.FUNCTION_CALL))
+
+
+class Kept:
+    """Where a Parse's body behind the name is: from `start` to `stop` of `buffer`. No bytes: it was too long
+    to keep.
+    """
+
+    __slots__ = ("buffer", "start", "stop")
+
+    def __init__(self, buffer: bytes, start: int, stop: int) -> None:
+        self.buffer = buffer
+        self.start = start
+        self.stop = stop
 
 
 class Unnamed:
@@ -48,11 +58,11 @@ class Unnamed:
     ) -> None:
         """A Parse of it is about to be pushed."""
         if stop > end or stop - start > _KEPT_MOST:
-            kept: Kept = (b"", 0, 0)
+            kept = Kept(b"", 0, 0)
         elif len(buffer) <= _SMALL:
-            kept = (buffer, start + 6, stop)
+            kept = Kept(buffer, start + 6, stop)
         else:
-            kept = (buffer[start + 6 : stop], 0, stop - start - 6)
+            kept = Kept(buffer[start + 6 : stop], 0, stop - start - 6)
         if outstanding.queue:
             self.past.append((self.kept, there.unnamed))
         there.unnamed = self.kept = kept

@@ -26,6 +26,8 @@ from tests.support.dockerfile import Build, Image, Instruction, package_index, p
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = parse((ROOT / "Dockerfile").read_text())
+# Building the image compiles the hot files.
+pytestmark = pytest.mark.timeout(400)
 UNKNOWN_ACCOUNT = Account("unknown", 54321, 54321)
 
 

@@ -1,0 +1,88 @@
+"""Compiles the hot files where HOWDAH_COMPILE asks for it; all else about the build is in pyproject.toml.
+
+HOWDAH_COMPILE=1 compiles if this machine can, and says in one line if it cannot; `require` fails then.
+Without it the build is plain. Compiled modules lie beside their sources in the wheel and are the same text:
+which of them runs is said by `howdah -V`, SHOW VERSION, the log and /metrics.
+"""
+
+import os
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools._distutils.ccompiler import new_compiler
+from setuptools._distutils.errors import CompileError
+from setuptools._distutils.sysconfig import customize_compiler
+
+HOT = (
+    "protocol/framer.py",
+    "protocol/outstanding.py",
+    "protocol/rename.py",
+    "proxy/connection.py",
+    "proxy/notes.py",
+    "proxy/pieces.py",
+    "proxy/pool/choice.py",
+    "proxy/pool/need.py",
+    "proxy/pool/parameters.py",
+    "proxy/pool/pool.py",
+    "proxy/pool/statements.py",
+    "proxy/pool/stats.py",
+    "proxy/prepared.py",
+    "proxy/server.py",
+    "proxy/session.py",
+    "proxy/statement_book.py",
+    "proxy/statement_replies.py",
+    "proxy/unnamed.py",
+)
+COMPILER = "mypy>=2.4,<3"
+# When pip builds, the libraries of the daemon are not installed: they do not matter to hot files.
+MYPY_OPTIONS = ("--config-file=", "--python-version=3.11", "--ignore-missing-imports")
+# An editable install is the work tree, where a compiled file would hide an edited source.
+BUILDS = {"bdist_wheel", "build", "build_ext", "install"}
+
+
+def wanted() -> str:
+    """What HOWDAH_COMPILE asks for: `1`, `require`, or nothing."""
+    value = os.environ.get("HOWDAH_COMPILE", "")
+    if value not in ("", "0", "1", "require"):
+        raise SystemExit(f"HOWDAH_COMPILE = {value}: must be 1, require, or 0 for a plain build")
+    return "" if value == "0" else value
+
+
+def obstacle() -> str:
+    """Why this machine cannot compile; empty if it can."""
+    try:
+        import mypyc.build  # noqa: F401
+    except ImportError:
+        return f"{COMPILER} is not installed"
+    compiler = new_compiler()
+    customize_compiler(compiler)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "probe.c"
+        source.write_text("#include <Python.h>\n")
+        try:
+            headers = [sysconfig.get_path(name) for name in ("include", "platinclude")]
+            compiler.compile([str(source)], output_dir=folder, include_dirs=headers)
+        except (CompileError, OSError) as error:
+            return f"no C compiler with Python's headers ({error})"
+    return ""
+
+
+def extensions() -> list[Extension]:
+    """The hot files as C, where that is wanted and can be had."""
+    how = wanted()
+    if not how or not BUILDS & set(sys.argv):
+        return []
+    if why := obstacle():
+        if how == "require":
+            raise SystemExit(f"howdah: cannot compile: {why}")
+        print(f"howdah: a plain build, not compiled: {why}", file=sys.stderr)
+        return []
+    from mypyc.build import mypycify
+
+    return mypycify([*MYPY_OPTIONS, *HOT], opt_level="3", group_name="howdah")
+
+
+setup(ext_modules=extensions(), setup_requires=[COMPILER] if wanted() else [])

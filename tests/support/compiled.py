@@ -1,0 +1,80 @@
+"""A wheel with the hot files compiled, unpacked beside a copy of the tests, away from the work tree.
+
+A compiled file in the work tree would hide its edited source.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_BUILT_FROM = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "protocol", "config", "proxy")
+_BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", "build", "dist")
+
+
+def hot_files() -> list[str]:
+    """What setup.py compiles."""
+    text = (ROOT / "setup.py").read_text()
+    listed = re.search(r"^HOT = \((.*?)^\)", text, re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    return re.findall(r'"([^"]+)"', listed[1])
+
+
+def copy_of_sources(folder: Path) -> Path:
+    """What a wheel is built from, in `folder`; returns it."""
+    for name in _BUILT_FROM:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=_NOT_COPIED)
+        else:
+            shutil.copy(source, folder / name)
+    return folder
+
+
+def build(sources: Path, compile_: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Build a wheel into `sources`/dist with HOWDAH_COMPILE at this value."""
+    return subprocess.run(
+        [sys.executable, "-c", _BUILD, str(sources / "dist")],
+        cwd=sources,
+        env=os.environ | {"HOWDAH_COMPILE": compile_} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def wheel_in(sources: Path) -> Path:
+    """The one wheel that was built."""
+    (wheel,) = (sources / "dist").glob("*.whl")
+    return wheel
+
+
+def tests_beside(wheel: Path, folder: Path) -> Path:
+    """The wheel unpacked in `folder`, and a copy of the tests that will import it; returns `folder`."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    shutil.copytree(ROOT / "tests", folder / "tests", ignore=_NOT_COPIED)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def run_tests(
+    folder: Path, *words: str, seconds: int, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """pytest over the copy, and so over what the wheel has."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)} | dict(environment or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
