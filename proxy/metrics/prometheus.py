@@ -6,7 +6,7 @@ given. What no PgBouncer has is called `howdah_...`. No label takes values witho
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from proxy.snapshot import Snapshots
+from proxy.snapshot import ClientSnapshot, Snapshots
 from proxy.version import version_text
 
 APPLICATION_LIMIT: Final = 50
@@ -123,7 +123,9 @@ class PoolerCollector(Collector):
         yield from self._pools()
         yield from self._databases()
         yield from self._lists_and_config()
-        yield self._clients()
+        clients = self._snapshots.clients()
+        yield self._clients(clients)
+        yield self._encryption(clients)
         needs = self._snapshots.statement_counts()
         for value in _NEEDS:
             yield _filled(CounterMetricFamily, "howdah", value, (), [((), needs)])
@@ -163,8 +165,8 @@ class PoolerCollector(Collector):
             number = float(settings.get(value.attribute, "0"))
             yield GaugeMetricFamily(f"pgbouncer_config_{value.name}", value.meaning, number)
 
-    def _clients(self) -> Metric:
-        clients = [client for client in self._snapshots.clients() if client.state != "login"]
+    def _clients(self, everybody: Sequence[ClientSnapshot]) -> Metric:
+        clients = [client for client in everybody if client.state != "login"]
         sizes = Counter(client.application_name[:_LABEL_LIMIT] for client in clients)
         by_size = sorted(sizes, key=lambda name: (-sizes[name], name))
         kept = set(by_size[:APPLICATION_LIMIT])
@@ -174,6 +176,18 @@ class PoolerCollector(Collector):
             shown = name if name in kept else _OTHER
             counts[client.database, client.user, shown, client.shown_state] += 1
         family = GaugeMetricFamily("pgbouncer_client_connections", "Clients by state", labels=_CLIENT_LABELS)
+        for labels, count in counts.items():
+            family.add_metric(_labels(labels), count)
+        return family
+
+    def _encryption(self, clients: Sequence[ClientSnapshot]) -> Metric:
+        counts = Counter[tuple[str, ...]]()
+        for side, sockets in (("client", clients), ("server", self._snapshots.servers())):
+            for each in sockets:
+                version, _, cipher = each.tls.partition("/")
+                counts[side, version, cipher] += 1
+        meaning = "Connections by what encrypts them; those in the clear have neither version nor cipher"
+        family = GaugeMetricFamily("howdah_tls_connections", meaning, labels=("side", "version", "cipher"))
         for labels, count in counts.items():
             family.add_metric(_labels(labels), count)
         return family

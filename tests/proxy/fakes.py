@@ -62,9 +62,12 @@ def _clients() -> list[ClientSnapshot]:
     ]
 
 
+TLS = "TLSv1.3/TLS_AES_256_GCM_SHA384"
+
+
 def _servers() -> list[ServerSnapshot]:
     return [
-        ServerSnapshot(8, "active", "alice", "app", ptr="0x2", link="0x1", remote_pid=4711, tls="TLSv1.3"),
+        ServerSnapshot(8, "active", "alice", "app", ptr="0x2", link="0x1", remote_pid=4711, tls=TLS),
         ServerSnapshot(9, "new", "alice", "app", close_needed=1),
         ServerSnapshot(10, "being_canceled", "alice", "app"),
     ]

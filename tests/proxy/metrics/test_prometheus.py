@@ -70,6 +70,7 @@ EXPECTED: dict[str, set[str]] = {
     "pgbouncer_config_max_user_connections": set(),
     "pgbouncer_config_max_client_conn": set(),
     "pgbouncer_client_connections": {"database", "user", "application_name", "state"},
+    "howdah_tls_connections": {"side", "version", "cipher"},
     "pgbouncer_version_info": {"version"},
     "pgbouncer_up": set(),
     "howdah_client_logins_total": {"database"},
@@ -217,6 +218,14 @@ def test_clients_are_counted_as_the_console_lists_them() -> None:
     assert sum(sample.value for sample in counted) == len(rows)
     for sample in counted:
         assert sample.value == sum(all(row[k] == v for k, v in sample.labels.items()) for row in rows)
+
+
+def test_connections_are_counted_by_what_encrypts_them() -> None:
+    counted = "howdah_tls_connections"
+    found = FakeSnapshots()
+    assert value(counted, found, side="client", version="", cipher="") == len(found.clients())
+    assert value(counted, found, side="server", version="", cipher="") == len(found.servers()) - 1
+    assert value(counted, found, side="server", version="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384") == 1
 
 
 def test_version_equals_the_console() -> None:
