@@ -141,6 +141,9 @@ class Connection(asyncio.Protocol):
             self.owner.lost()
         except Exception:
             logger.exception("closing a connection failed")
+        # Rings of references would keep all of it until the collector looks at everything that lives.
+        self.owner, self.receiver = _NOBODY, _unheard
+        self.tls = self.gate = None
 
     # Used by owners.
 
@@ -223,6 +226,7 @@ class Connection(asyncio.Protocol):
         """
         if self.closed:
             raise ConnectionLost
+        received, self._early = received + self._early, b""
         self.receiver = self.keep
         layer = self.tls = TlsLayer(self, context, server_side, server_hostname)
         if self.gate is None:
@@ -349,6 +353,23 @@ class Connection(asyncio.Protocol):
         except Exception:
             logger.exception("closing a connection after an error failed")
             self.abort()
+
+
+class _Nobody:
+    """The owner of a connection that is closed."""
+
+    def connected(self) -> None: ...
+    def writing_paused(self) -> None: ...
+    def writing_resumed(self) -> None: ...
+    def failed(self, error: Exception) -> None: ...
+    def lost(self) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
+def _unheard(data: bytes, now: int) -> None:
+    """Receiver of a connection that is closed."""
 
 
 def _address(name: object) -> tuple[str, int]:

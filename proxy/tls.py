@@ -62,6 +62,7 @@ class TlsLayer(asyncio.Protocol):
     __slots__ = (
         "_certificate",
         "_connection",
+        "_deaf",
         "_decrypt",
         "_encrypt",
         "_incoming",
@@ -91,6 +92,7 @@ class TlsLayer(asyncio.Protocol):
         self._decrypt: Callable[[int], bytes] = self._object.read
         own = context.certificate if isinstance(context, TlsContext) else None
         self._certificate = own if server_side else None
+        self._deaf = False
         self.version = ""
         self.cipher = ""
         self.alpn: str | None = None
@@ -133,7 +135,7 @@ class TlsLayer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Decrypt a chunk, and pass on all that was in it."""
-        if self.failure is not None:
+        if self._deaf:
             return
         found: list[bytes] = []
         over: OSError | None = None
@@ -160,6 +162,7 @@ class TlsLayer(asyncio.Protocol):
         """The socket is closed. OpenSSL's memory is given back now, not when the last reference goes."""
         connection = self._connection
         connection.write = connection.writelines = _unwritten
+        self._deaf = True
         self._object = None
         self._encrypt, self._decrypt = _nothing_encrypted, _nothing_decrypted
         self._incoming = self._outgoing = _NO_MEMORY
@@ -267,6 +270,7 @@ class TlsLayer(asyncio.Protocol):
         if self.failure is not None:
             return
         connection = self._connection
+        self._deaf = True
         self.failure = TlsError(describe(error))
         connection.write = connection.writelines = _unwritten
         self._flush()
@@ -280,9 +284,8 @@ def describe(error: OSError) -> str:
     """OpenSSL's reason, without the place in its source."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message.rstrip('.')}"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        return error.reason.lower().replace("_", " ")
-    return str(error)
+    reason: str | None = getattr(error, "reason", None)
+    return reason.lower().replace("_", " ") if reason else str(error.args[-1] if error.args else error)
 
 
 def _pieces(data: bytes) -> Iterator[memoryview]:
