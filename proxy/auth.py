@@ -11,15 +11,20 @@ import os
 import secrets as random
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from config.hba import ClientCert, Method, Rule
+from config.types import AuthType
 from protocol import sqlstate
 from protocol.authentication import SALT_LENGTH
 from protocol.login import AuthMethod, Conversation, LoginFailed, LoginResult, Secret, client_login
 from protocol.scram import new_nonce
 from proxy.credentials import NO_PASSWORD, secrets_of
+from proxy.doorkeeper import MEMBERSHIP, NO_CERTIFICATE, NO_PEER
 from proxy.errors import PoolerError
-from proxy.names import ADMIN_DATABASES, to_wire
+from proxy.log import printable
+from proxy.names import ADMIN_DATABASES, from_wire, to_wire
 from proxy.recheck import AskedOtherwise, Said, judged, noted
 
 if TYPE_CHECKING:
@@ -31,22 +36,79 @@ if TYPE_CHECKING:
 logger = logging.getLogger("howdah")
 
 _WITHOUT_SECRETS = frozenset((AuthMethod.ANY,))
+_METHODS = {
+    Method.TRUST: AuthMethod.TRUST,
+    Method.PASSWORD: AuthMethod.PLAIN,
+    Method.MD5: AuthMethod.MD5,
+    Method.SCRAM_SHA_256: AuthMethod.SCRAM_SHA_256,
+}
 
 
 async def authenticate(client: "Client", wishes: "Wishes", collector: "Collector") -> LoginResult:
     """Have the client prove that it is the user it names. Raises LoginFailed, ProtocolError, PoolerError."""
     if is_our_own_user(client.connection, wishes):
         return LoginResult()
-    method = method_for(client, wishes)
+    rule = await rule_for(client, wishes)
+    if rule is None and client.lobby.settings.auth_type is not AuthType.CERT:
+        return await _by_password(client, wishes, AuthMethod(client.lobby.settings.auth_type), collector)
+    if rule is None or rule.method in (Method.CERT, Method.PEER):
+        return await _by_others_word(client, wishes, rule)
+    result = await _by_password(client, wishes, _METHODS[rule.method], collector)
+    if rule.clientcert is ClientCert.VERIFY_FULL:
+        await client.lobby.doorkeeper.check_certificate(client, wishes, rule, _roles(client, wishes))
+    return result
+
+
+async def rule_for(client: "Client", wishes: "Wishes") -> Rule | None:
+    """The rule of auth_hba_file that says how this client has to prove who it is; None where auth_type does.
+
+    Raises LoginFailed where there is none, or it says no.
+    """
+    if client.lobby.settings.auth_type is not AuthType.HBA:
+        return None
+    return await client.lobby.doorkeeper.rule_for(client, wishes, _roles(client, wishes))
+
+
+async def _by_password(
+    client: "Client", wishes: "Wishes", method: AuthMethod, collector: "Collector"
+) -> LoginResult:
     secrets = [] if method in _WITHOUT_SECRETS else await secrets_for(client, wishes)
     if not secrets and method is AuthMethod.TRUST and asks(client, wishes):
         raise LoginFailed(sqlstate.INVALID_AUTHORIZATION, "no such user")
     return await _Login(client, wishes, _usual(client, wishes, method, secrets)).run(secrets, collector)
 
 
-def method_for(client: "Client", wishes: "Wishes") -> AuthMethod:
-    """How this client has to prove who it is."""
-    return AuthMethod(client.lobby.settings.auth_type.value)
+async def _by_others_word(client: "Client", wishes: "Wishes", rule: Rule | None) -> LoginResult:
+    """By what the system or a certificate says; the user must be one we know, too."""
+    doorkeeper, roles = client.lobby.doorkeeper, _roles(client, wishes)
+    if rule is not None and rule.method is Method.PEER:
+        text = NO_PEER
+        await doorkeeper.check_peer(client, wishes, rule, roles)
+    else:
+        text = NO_CERTIFICATE
+        await doorkeeper.check_certificate(client, wishes, rule, roles)
+    secrets = await secrets_for(client, wishes)
+    if not secrets:
+        logger.info("%sno such user: %s", client.prefix, printable(wishes.user))
+        raise LoginFailed(sqlstate.INVALID_AUTHORIZATION, text)
+    return LoginResult(secret=secrets[0])
+
+
+def _roles(client: "Client", wishes: "Wishes") -> Callable[[], Awaitable[frozenset[str]]]:
+    """How to ask for the roles that the user is a member of: once, and only about users who are known."""
+    found: list[frozenset[str]] = []
+
+    async def ask() -> frozenset[str]:
+        if not found:
+            rows: list[tuple[bytes | None, ...]] = []
+            if await secrets_for(client, wishes):
+                client.waits_for_server = True
+                rows = await client.lobby.auth_query.rows(wishes.database, MEMBERSHIP, [wishes.user])
+                client.waits_for_server = False
+            found.append(frozenset(from_wire(row[0]) for row in rows if row[0] is not None))
+        return found[0]
+
+    return ask
 
 
 async def secrets_for(client: "Client", wishes: "Wishes") -> list[Secret]:

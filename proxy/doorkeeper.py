@@ -41,6 +41,10 @@ MEMBERSHIP: Final = """WITH RECURSIVE membership(role) AS (
 SELECT r.rolname FROM pg_catalog.pg_roles r JOIN membership ON r.oid OPERATOR(pg_catalog.=) membership.role"""
 """The roles of a user, itself among them; a superuser's are no more than others', as in pg_hba.conf."""
 
+NO_PEER: Final = "unix socket login rejected"
+NO_CERTIFICATE: Final = "certificate authentication failed"
+"""What a client hears whom the system or a certificate does not know as the user, or whom we do not know."""
+
 _BY_PLACE: Final = (AnyWhere.SAMEHOST, AnyWhere.SAMENET)
 
 
@@ -101,7 +105,7 @@ class Doorkeeper:
             await self._check(name, wishes.user, rule.map, roles)
         except NoName as error:
             logger.info("%speer login refused: %s", client.prefix, printable(str(error)))
-            raise _refused("unix socket login rejected") from None
+            raise _refused(NO_PEER) from None
 
     async def check_certificate(
         self, client: Visitor, wishes: "Wishes", rule: Rule | None, roles: Roles
@@ -118,7 +122,7 @@ class Doorkeeper:
             await self._check(name, wishes.user, rule.map if rule is not None else None, roles)
         except NoName as error:
             logger.info("%scertificate login refused: %s", client.prefix, printable(str(error)))
-            raise _refused("certificate authentication failed") from None
+            raise _refused(NO_CERTIFICATE) from None
 
     async def _check(self, name: str, user: str, map_name: str | None, roles: Roles) -> None:
         if map_name is None:
