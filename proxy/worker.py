@@ -318,6 +318,7 @@ class Worker:
         try:
             log.setup(settings, quiet=self._quiet, verbose=self._verbose)
         except OSError as error:
+            self.tls.apply(self.manager.settings)
             text = f"could not open the log: {error}"
             raise ConfigError([Problem(settings.logfile or "log", 0, "logfile", text)]) from error
         self.manager.apply(settings)

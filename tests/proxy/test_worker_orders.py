@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,24 @@ async def test_set_of_what_cannot_be_changes_nothing(key: str, value: str, kind:
         with pytest.raises(kind):
             rig.worker.set_setting(key, value)
         assert rig.worker.manager.settings is before
+
+
+async def test_a_reload_that_fails_leaves_tls_as_it_was(tmp_path: Path) -> None:
+    async with Rig(databases={"app": {"host": "127.0.0.1", "sslmode": "require"}}) as rig:
+        changed = tmp_path / "changed.ini"
+        changed.write_text(
+            "[databases]\napp = host=127.0.0.1 sslmode=require\n"
+            f"[pgbouncer]\nserver_tls_protocols = tlsv1.2\nlogfile = {tmp_path}/nowhere/log\n"
+        )
+        tls = rig.worker.manager.settings.for_pool("app", "alice").tls
+        context = rig.worker.dialler.contexts(tls)
+        assert context is not None
+        rig.worker.set_setting("conffile", str(changed))
+        with pytest.raises(ConfigError, match="could not open the log"):
+            await rig.worker.reload()
+        assert rig.worker.dialler.contexts(tls) is not None
+        assert [text for text in rig.errors if "could not open the log" not in text] == []
+        rig.errors.clear()
 
 
 # Orders.
