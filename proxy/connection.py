@@ -142,8 +142,7 @@ class Connection(asyncio.Protocol):
         except Exception:
             logger.exception("closing a connection failed")
         # Rings of references would keep all of it until the collector looks at everything that lives.
-        self.owner, self.receiver = _NOBODY, _unheard
-        self.tls = self.gate = None
+        self.owner, self.receiver, self.gate = _NOBODY, _unheard, None
 
     # Used by owners.
 

@@ -778,6 +778,7 @@ class Session:
             self._unlink(server)
             server.abandoned(partial, now)
         self.held = None
+        self._replies = _unheard
         if self.prepared is not None:
             self.prepared.close()
 
@@ -885,3 +886,7 @@ class Session:
         self._stops &= ~why
         if not self._stops:
             self.connection.resume_reading()
+
+
+def _unheard(data: bytes, now: int) -> None:
+    """Replies for a session that is closed."""

@@ -5,7 +5,7 @@ PgBouncer's rules and texts. Nothing here is believed before the client has logg
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from config.settings import Settings
@@ -14,7 +14,7 @@ from protocol import sqlstate
 from protocol.startup import Startup, parse_options
 from proxy.errors import PoolerError
 from proxy.names import from_wire
-from proxy.pool.parameters import Applied, Tracked
+from proxy.pool.parameters import Applied, Tracked, clean_application_name
 
 LONGEST_USER: Final = 127
 LONGEST_DATABASE: Final = 63
@@ -55,6 +55,12 @@ class Wishes:
         """
         kept = tuple(item for item in self.tracked.items() if item[0] != b"application_name")
         return kept + self.applied
+
+    def with_host(self, address: str) -> "Wishes":
+        """PgBouncer's application_name_add_host."""
+        name = self.tracked.get(b"application_name", b"app")
+        full = clean_application_name(name + b" - " + address.encode())
+        return replace(self, tracked={**self.tracked, b"application_name": full})
 
 
 def read_wishes(startup: Startup, settings: Settings, tracked: Tracked) -> Wishes:

@@ -177,3 +177,16 @@ def test_with_apply_other_names_are_refused(name: bytes) -> None:
     error = refusal({name: b"7"}, unknown_startup_parameters=UnknownParameters.APPLY)
     assert error.sqlstate == "42602"
     assert error.message.startswith("invalid configuration parameter name ")
+
+
+def test_the_name_of_the_application_may_tell_where_the_client_is() -> None:
+    wishes = Wishes(
+        "alice", "app", {b"application_name": b"shop", b"timezone": b"UTC"}, extensions=(b"_pq_.x",)
+    )
+    assert wishes.with_host("10.0.0.7:5000") == Wishes(
+        "alice",
+        "app",
+        {b"application_name": b"shop - 10.0.0.7:5000", b"timezone": b"UTC"},
+        extensions=(b"_pq_.x",),
+    )
+    assert Wishes("alice", "app").with_host("unix").tracked == {b"application_name": b"app - unix"}
