@@ -9,8 +9,6 @@ Laws of this file:
 import logging
 import os
 import secrets as random
-import socket
-import struct
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -23,6 +21,7 @@ from protocol.scram import new_nonce
 from proxy.credentials import NO_PASSWORD, secrets_of
 from proxy.doorkeeper import MEMBERSHIP, NO_CERTIFICATE, NO_PEER
 from proxy.errors import PoolerError
+from proxy.identity import peer_of
 from proxy.log import printable
 from proxy.names import ADMIN_DATABASES, from_wire, to_wire
 from proxy.recheck import AskedOtherwise, Said, judged, noted
@@ -198,10 +197,7 @@ class _Login:
 
 def is_our_own_user(connection: "Connection", wishes: "Wishes") -> bool:
     """PgBouncer's back door to the console: the system user we run as, on the unix socket, as `pgbouncer`."""
-    sock = connection.socket()
     if wishes.user != "pgbouncer" or wishes.database not in ADMIN_DATABASES:
         return False
-    if sock is None or sock.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
-        return False
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return bool(struct.unpack("3i", credentials)[1] == os.getuid())
+    peer = peer_of(connection.socket())
+    return peer is not None and peer.uid == os.getuid()

@@ -9,7 +9,7 @@ import pwd
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.certificates import read_certificate
 
@@ -22,24 +22,36 @@ class NoName(Exception):
     """The client has no name in what it showed; the text says why, for the log."""
 
 
-def peer_uid(sock: socket.socket | None) -> int | None:
-    """The id of the system user on the other side of a unix socket; None where that cannot be known."""
+class Peer(NamedTuple):
+    """A process on the other side of a unix socket."""
+
+    pid: int
+    uid: int
+
+
+def peer_of(sock: socket.socket | None) -> Peer | None:
+    """Who connected to a unix socket; None where that cannot be known."""
     if sock is None or sock.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
         return None
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    uid: int = struct.unpack("3i", credentials)[1]
-    return uid
+    return Peer(*struct.unpack("3i", credentials)[:2])
+
+
+def whereabouts(sock: socket.socket | None, address: str) -> str:
+    """Where somebody is who gives orders: the address, and on a unix socket the process and its user."""
+    peer = peer_of(sock)
+    return address if peer is None else f"{address}(pid {peer.pid}, uid {peer.uid})"
 
 
 async def system_user(sock: socket.socket | None) -> str:
     """The name of that system user, which may have to be asked of a directory. Raises NoName."""
-    uid = peer_uid(sock)
-    if uid is None:
+    peer = peer_of(sock)
+    if peer is None:
         raise NoName("not on a unix socket")
     try:
-        entry = await asyncio.get_running_loop().run_in_executor(None, pwd.getpwuid, uid)
+        entry = await asyncio.get_running_loop().run_in_executor(None, pwd.getpwuid, peer.uid)
     except KeyError:
-        raise NoName(f"there is no system user with id {uid}") from None
+        raise NoName(f"there is no system user with id {peer.uid}") from None
     return entry.pw_name
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from protocol import sqlstate as codes
 from proxy import control
+from proxy.admin import journal
 from proxy.admin.parser import Command, CommandError, SetCommand, invalid_command
 from proxy.admin.show import VIEWS, View, fake_parameter
 
@@ -37,7 +38,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An order, the command tag of its success, and the text it came from."""
+    """An order, the command tag of its success, and the text it came from as the log may have it."""
 
     order: control.Order
     command_tag: str
@@ -101,7 +102,7 @@ def _set(command: SetCommand, identity: Identity) -> Action:
     if not identity.is_admin:
         raise _admin_needed()
     order = control.Set(command.key.lower(), command.value)
-    return Task(order, f"SET {command.key}={command.value}", command.text)
+    return Task(order, f"SET {command.key}={command.value}", journal.understood(command))
 
 
 def _show(command: Command, identity: Identity) -> Action:

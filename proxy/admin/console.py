@@ -34,6 +34,7 @@ from protocol.frontend import (
     decode,
 )
 from protocol.messages import Message
+from proxy.admin import journal
 from proxy.admin.commands import Action, Identity, Remark, Task, resolve
 from proxy.admin.parser import CommandError, parse
 from proxy.admin.portals import Portal, Portals
@@ -42,6 +43,7 @@ from proxy.admin.table import Formats, Row, result_formats, row_description, row
 from proxy.control import Control, Order, OrderRefused, Pause, Shutdown, ShutdownMode, WaitClose
 from proxy.log import prefix, printable
 from proxy.snapshot import Snapshots
+from proxy.snapshot import text as decoded
 from proxy.version import PGBOUNCER_VERSION
 
 GREETING: Final[dict[bytes, bytes]] = {
@@ -218,12 +220,15 @@ class Console:
     def _resolve(self, text: bytes) -> Action | None:
         try:
             command = parse(text)
-            return None if command is None else resolve(command, self._identity)
+            action = None if command is None else resolve(command, self._identity)
         except CommandError as error:
-            reason, shown = printable(error.message), printable(text)
-            line = reason if shown in reason else f"{reason}: {shown}"
+            line = journal.refused(decoded(text), error.message)
             _log.warning("%sadmin command refused: %s", self._prefix, line)
             raise
+        if isinstance(action, View):
+            # Exporters look every few seconds: for the log of who did what, this is too much.
+            _log.debug("%sadmin command: %s", self._prefix, printable(decoded(text.strip())))
+        return action
 
     async def _run(self, portal: Portal, max_rows: int) -> None:
         match portal.action:

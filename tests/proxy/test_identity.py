@@ -11,7 +11,7 @@ from cryptography.x509.oid import NameOID
 
 from proxy import identity
 from proxy.certificates import Certificate
-from proxy.identity import NoName, certificate_name, peer_uid, system_user
+from proxy.identity import NoName, Peer, certificate_name, peer_of, system_user, whereabouts
 from tests.support.certificates import Authority
 
 Name = tuple[tuple[tuple[str, str | None], ...], ...]
@@ -32,20 +32,28 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Show:
 async def test_the_system_user_on_the_other_side_is_known() -> None:
     here, there = socket.socketpair(socket.AF_UNIX)
     with here, there:
-        assert peer_uid(here) == os.getuid()
+        assert peer_of(here) == Peer(os.getpid(), os.getuid())
         assert await system_user(here) == pwd.getpwuid(os.getuid()).pw_name
+
+
+def test_who_gives_orders_on_a_unix_socket_is_known_by_process_and_user() -> None:
+    here, there = socket.socketpair(socket.AF_UNIX)
+    with here, there:
+        assert whereabouts(here, "unix") == f"unix(pid {os.getpid()}, uid {os.getuid()})"
+    with socket.socket() as sock:
+        assert whereabouts(sock, "10.0.0.1:5") == "10.0.0.1:5"
 
 
 async def test_nobody_is_on_the_other_side_of_tcp() -> None:
     with socket.socket() as sock:
-        assert peer_uid(sock) is None
+        assert peer_of(sock) is None
         with pytest.raises(NoName, match="not on a unix socket"):
             await system_user(sock)
-    assert peer_uid(None) is None
+    assert peer_of(None) is None
 
 
 async def test_a_user_whom_the_system_does_not_know_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "peer_uid", lambda sock: 2**31 - 5)
+    monkeypatch.setattr(identity, "peer_of", lambda sock: Peer(1, 2**31 - 5))
     with pytest.raises(NoName, match="there is no system user with id 2147483643"):
         await system_user(None)
 

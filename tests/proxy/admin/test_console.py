@@ -389,3 +389,21 @@ async def test_an_order_that_fails_is_logged_as_given_and_as_failed(caplog: pyte
         "admin command: RESUME",
         "admin command failed: pooler is not paused/suspended",
     ]
+
+
+async def test_no_password_reaches_the_log_whatever_was_meant(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "howdah")
+    texts = ("SET password = 'pa55'", "SET password pa55", "ALTER USER x PASSWORD 'pa55'", "SHOW 'pa55'")
+    for identity in (Identity(1, "a", True, False, "x"), Identity(2, "s", False, True, "x")):
+        for text in texts:
+            await Admin(identity).ask(m.query(text))
+    assert len(caplog.messages) >= len(texts)
+    assert "pa55" not in caplog.text
+
+
+async def test_who_looks_at_what_is_told_only_to_the_curious(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "howdah")
+    await Admin().ask(m.query("SHOW POOLS;"))
+    (record,) = caplog.records
+    assert record.levelno == logging.DEBUG
+    assert record.getMessage() == "C-0x1f: pgbouncer/alice@10.0.0.7:5000 admin command: SHOW POOLS;"
