@@ -33,7 +33,6 @@ from proxy.errors import (
 )
 from proxy.log import prefix, printable
 from proxy.names import ADMIN_DATABASES, from_wire, to_wire
-from proxy.pool.parameters import clean_application_name
 from proxy.reasons import ClientClosed
 from proxy.session import Session
 from proxy.sockets import tune
@@ -147,6 +146,8 @@ class Client:
         self._leave(ClientClosed.CLIENT_LOST)
         if self._login is not None:
             self._login.cancel()
+        # It is over: what refers to us need not be referred to.
+        self.session = self.console = self.connection.tls = None
 
     # The end.
 
@@ -237,7 +238,7 @@ class Client:
         except ProtocolError as error:
             self.finish(error, ClientClosed.PROTOCOL)
         except TlsError as error:
-            self.lobby.tls_failures += 1
+            self.lobby.tls.failures["client"] += 1
             self.finish(None, ClientClosed.TLS, f"{ClientClosed.TLS.value}: {error}")
         except Exception as error:
             logger.error("%sinternal error during login", self.prefix, exc_info=error)
@@ -257,7 +258,7 @@ class Client:
 
     async def _log_in(self) -> None:
         collector = Collector(LOGIN_CAPS)
-        context = self.lobby.tls_for_clients() if self.peer[1] else None
+        context = self.lobby.tls.for_clients() if self.peer[1] else None
         packet = await first_packet(self.connection, collector, self.prefix, context)
         if packet is None:
             self.finish(None, ClientClosed.PROTOCOL)
@@ -327,7 +328,8 @@ class Client:
         self.database, self.user, self._admitted = database, user, True
         pool = manager.pool(database, wishes.user)
         learn_credential(pool, result)
-        wishes = self._with_host(wishes)
+        if lobby.settings.application_name_add_host:
+            wishes = wishes.with_host(self.address)
         await self._learn(pool, wishes)
         welcome = lobby.welcomes.find(pool, wishes.tracked)
         session = Session(
@@ -350,16 +352,6 @@ class Client:
         if rest := collector.rest():
             self.connection.data_received(rest)
         self.connection.open_gate()
-
-    def _with_host(self, wishes: Wishes) -> Wishes:
-        """PgBouncer's application_name_add_host."""
-        if not self.lobby.settings.application_name_add_host:
-            return wishes
-        name = wishes.tracked.get(b"application_name", b"app")
-        full = clean_application_name(name + b" - " + self.address.encode())
-        return Wishes(
-            wishes.user, wishes.database, {**wishes.tracked, b"application_name": full}, wishes.applied
-        )
 
     async def _learn(self, pool: "Pool", wishes: Wishes) -> None:
         """Have a server looked at, if it must be, for the greeting and for the settings asked for."""

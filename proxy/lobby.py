@@ -5,7 +5,6 @@ import logging
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator
-from ssl import SSLContext
 from typing import TYPE_CHECKING, Protocol
 
 from config.settings import Settings
@@ -19,6 +18,7 @@ from proxy.errors import PoolerError
 from proxy.log import printable
 from proxy.pool.manager import PoolManager
 from proxy.reasons import ClientClosed
+from proxy.tls_contexts import TlsContexts
 from proxy.turnstile import Turnstile
 from proxy.welcome import Welcomes
 
@@ -71,8 +71,7 @@ class Lobby:
         self.closed_clients: Counter[ClientClosed] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
         self.login_failures: Counter[str] = Counter()
-        self.tls_failures = 0
-        self.tls_for_clients: Callable[[], SSLContext | None] = lambda: None
+        self.tls = TlsContexts()
         self.on_leave: Callable[[], None] = lambda: None
         self._numbers = numbers
         self.apply()

@@ -44,6 +44,7 @@ from proxy.snapshot import (
     text,
 )
 from proxy.statement_list import listed
+from proxy.tls_snapshot import TlsSnapshot
 from proxy.version import VERSION, is_compiled
 
 if TYPE_CHECKING:
@@ -145,8 +146,8 @@ class Observer:
             connect_time=moment.wall(client.connected_at),
             request_time=moment.wall(since),
             waited=(moment.now - since) // _MICROSECOND if busy else 0,
-            ptr=_ptr(client),
-            link=_ptr(server) if server is not None else "",
+            ptr=hex(id(client)),
+            link=hex(id(server)) if server is not None else "",
             tls=client.connection.tls.text if client.connection.tls is not None else "",
             application_name=_shown(client.application_name),
             prepared_statements=len(prepared.names) if prepared is not None else 0,
@@ -200,8 +201,8 @@ class Observer:
             connect_time=moment.wall(server.connected_at or moment.now),
             request_time=moment.wall(requested or moment.now),
             close_needed=int(server.close_needed is not None),
-            ptr=_ptr(server),
-            link=_ptr(client) if client is not None else "",
+            ptr=hex(id(server)),
+            link=hex(id(client)) if client is not None else "",
             remote_pid=server.pid,
             tls=server.connection.tls.text if server.connection.tls is not None else "",
             application_name=text(server.values[at] or b""),
@@ -352,10 +353,13 @@ class Observer:
 
     def build(self) -> BuildInfo:
         """Which program this is."""
-        loop = "asyncio"
-        if self._manager.settings.event_loop is EventLoop.UVLOOP:
-            loop = f"uvloop {uvloop_version}"
+        asyncio = self._manager.settings.event_loop is EventLoop.ASYNCIO
+        loop = "asyncio" if asyncio else f"uvloop {uvloop_version}"
         return BuildInfo(VERSION, platform.python_version(), loop, compiled=is_compiled())
+
+    def tls(self) -> TlsSnapshot:
+        """Certificates, and handshakes that failed."""
+        return self._lobby.tls.snapshot()
 
     def loop_lag(self) -> float | None:
         """How late the event loop ran its latest timer (s)."""
@@ -384,10 +388,6 @@ def _counts(values: tuple[int, ...]) -> Counts:
 
 def _shown(name: str) -> str:
     return text(to_wire(name))
-
-
-def _ptr(thing: object) -> str:
-    return f"{id(thing):#x}"
 
 
 def _balance(hosts: Sequence[str], how: str) -> str | None:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol
 
+from proxy.tls_snapshot import TlsSnapshot
+
 MICROSECONDS: Final = 1_000_000
 
 
@@ -386,11 +388,9 @@ class Snapshots(Protocol):
         """Every setting, ordered by key."""
 
     def peers(self) -> Sequence[PeerSnapshot]: ...
-
     def peer_pools(self) -> Sequence[PeerPoolSnapshot]: ...
-
     def dns_hosts(self) -> Sequence[DnsHostSnapshot]: ...
-
+    def tls(self) -> TlsSnapshot: ...
     def state(self) -> StateSnapshot: ...
     def reasons(self) -> ReasonCounts: ...
 

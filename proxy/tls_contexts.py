@@ -9,6 +9,7 @@ Laws of this file:
 import logging
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -31,6 +32,7 @@ from proxy.tls_files import (
     set_versions,
 )
 from proxy.tls_servers import ServerContexts
+from proxy.tls_snapshot import TlsSnapshot, certificates
 
 logger = logging.getLogger("howdah")
 
@@ -69,13 +71,14 @@ class _Made(NamedTuple):
 
 
 class TlsContexts:
-    """`apply` before use. `wall` is the time since 1970 (s)."""
+    """`apply` before use. `wall` is the time since 1970 (s); `failures`: handshakes that failed, by side."""
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._clients: _Made | None = None
         self._servers = ServerContexts()
         self._warn_again_at = 0.0
+        self.failures = Counter(client=0)
 
     def apply(self, settings: Settings) -> None:
         """Make what the settings and the files ask for now, and warn of what expires. Raises ConfigError."""
@@ -105,6 +108,10 @@ class TlsContexts:
         if made is None:
             return servers
         return [Shown("client", made.wish.certificate.path, each) for each in made.certificates] + servers
+
+    def snapshot(self) -> TlsSnapshot:
+        """For SHOW and /metrics."""
+        return TlsSnapshot(tuple(certificates(self.shown(), self._wall())), dict(self.failures))
 
     def watch(self) -> None:
         """Warn of certificates that expire; once a day, however often it is called."""

@@ -30,6 +30,7 @@ from proxy.derive import Deriver
 from proxy.dialler import Dialler
 from proxy.errors import Killed, LoginRefused, PoolerError, ShuttingDown
 from proxy.garbage import Garbage
+from proxy.identity import whereabouts
 from proxy.listener import Listener, ListenError
 from proxy.lobby import ConsoleSession, Lobby
 from proxy.observer import Observer
@@ -39,7 +40,6 @@ from proxy.pool.manager import PoolManager
 from proxy.reasons import ClientClosed, ServerClosed
 from proxy.resolver import Resolver
 from proxy.statsline import stats_line
-from proxy.tls_contexts import TlsContexts
 from proxy.version import version_text
 
 logger = logging.getLogger("howdah")
@@ -94,10 +94,8 @@ class Worker:
         self.dialler.send_cancel = self.canceller.send
         self.lobby = Lobby(self.manager, self.deriver, self._open_console, self.clock, numbers)
         self.lobby.on_leave = self.changes.notify
-        self.tls = TlsContexts()
-        self.tls.apply(settings)
-        self.lobby.tls_for_clients = self.tls.for_clients
-        self.dialler.contexts = self.tls.for_servers
+        self.lobby.tls.apply(settings)
+        self.dialler.contexts = self.lobby.tls.for_servers
         self.control = Control(self)
         self.listener = Listener(lambda: Client(self.lobby).behind_gate())
         self.garbage = Garbage()
@@ -160,7 +158,7 @@ class Worker:
             if self._shutdown is ShutdownMode.WAIT_FOR_SERVERS:
                 self._refuse_waiting()
             self._watch_descriptors()
-            self.tls.watch()
+            self.lobby.tls.watch()
             self.garbage.sweep(self.lobby)
         except Exception:
             logger.exception("maintenance failed")
@@ -314,11 +312,11 @@ class Worker:
         for key in changes(self.manager.settings, settings).restart_keys:
             logger.warning("%s has changed, which takes effect after a restart", key)
         settings = applicable(self.manager.settings, settings)
-        self.tls.apply(settings)
+        self.lobby.tls.apply(settings)
         try:
             log.setup(settings, quiet=self._quiet, verbose=self._verbose)
         except OSError as error:
-            self.tls.apply(self.manager.settings)
+            self.lobby.tls.apply(self.manager.settings)
             text = f"could not open the log: {error}"
             raise ConfigError([Problem(settings.logfile or "log", 0, "logfile", text)]) from error
         self.manager.apply(settings)
@@ -375,8 +373,9 @@ class Worker:
         is_stats = is_admin or user in settings.stats_users or settings.auth_type.value == "any"
         if not is_stats:
             raise LoginRefused("not allowed", "42501")
-        identity = Identity(client.id, user, is_admin, is_stats, client.address)
         connection = client.connection
+        where = whereabouts(connection.socket(), client.address)
+        identity = Identity(client.id, user, is_admin, is_stats, where)
         console = Console(
             identity,
             lambda data: connection.write(data),

@@ -12,6 +12,7 @@ from typing import Final
 
 from proxy.admin.table import BYTEA, INT4, INT8, NUMERIC, TEXT, TIME, Column, Columns, ColumnType, Row
 from proxy.snapshot import COUNTS, Counts, Snapshots, SocketSnapshot, UserSnapshot, sum_of
+from proxy.tls_snapshot import encryption
 from proxy.version import version_text
 
 Rows = Callable[[Snapshots], Iterable[Row]]
@@ -222,6 +223,26 @@ def _prepared_statements(snapshots: Snapshots) -> Iterable[Row]:
         yield _statement(statement) if statement is not None else ()
 
 
+# --- TLS, ours ------------------------------------------------------------------------------------
+
+_TLS: Final = (
+    *_columns(TEXT, "side file subject"),
+    *_columns(TIME, "expires"),
+    *_columns(INT4, "days"),
+    *_columns(TEXT, "version cipher"),
+    *_columns(INT4, "connections"),
+)
+
+
+def _tls(snapshots: Snapshots) -> Iterable[Row]:
+    """A row for each certificate, then one for each kind of encryption in use, with the empty one."""
+    for each in snapshots.tls().certificates:
+        yield (each.side, each.file, each.subject, each.expires, each.days, None, None, None)
+    counts = encryption(snapshots.clients(), snapshots.servers())
+    for (side, version, cipher), count in sorted(counts.items()):
+        yield (side, None, None, None, None, version, cipher, count)
+
+
 # --- the pooler itself ----------------------------------------------------------------------------
 
 
@@ -281,6 +302,7 @@ VIEWS: Final[Mapping[str, View]] = {
     "stats": View(_STATS, _stats),
     "stats_averages": View(_STATS_AVERAGES, _stats_averages),
     "stats_totals": View(_STATS_TOTALS, _stats_totals),
+    "tls": View(_TLS, _tls),
     "totals": View((*_columns(TEXT, "name"), *_columns(NUMERIC, "value")), _totals),
     "users": View(_USERS, lambda snapshots: map(_user, snapshots.users())),
     "version": View(_columns(TEXT, "version"), _version),

@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from proxy.snapshot import ClientSnapshot, Snapshots
+from proxy.tls_snapshot import encryption
 from proxy.version import version_text
 
 APPLICATION_LIMIT: Final = 50
@@ -126,6 +127,7 @@ class PoolerCollector(Collector):
         clients = self._snapshots.clients()
         yield self._clients(clients)
         yield self._encryption(clients)
+        yield from self._certificates()
         needs = self._snapshots.statement_counts()
         for value in _NEEDS:
             yield _filled(CounterMetricFamily, "howdah", value, (), [((), needs)])
@@ -181,16 +183,22 @@ class PoolerCollector(Collector):
         return family
 
     def _encryption(self, clients: Sequence[ClientSnapshot]) -> Metric:
-        counts = Counter[tuple[str, ...]]()
-        for side, sockets in (("client", clients), ("server", self._snapshots.servers())):
-            for each in sockets:
-                version, _, cipher = each.tls.partition("/")
-                counts[side, version, cipher] += 1
+        counts = encryption(clients, self._snapshots.servers())
         meaning = "Connections by what encrypts them; those in the clear have neither version nor cipher"
         family = GaugeMetricFamily("howdah_tls_connections", meaning, labels=("side", "version", "cipher"))
         for labels, count in counts.items():
             family.add_metric(_labels(labels), count)
         return family
+
+    def _certificates(self) -> Iterator[Metric]:
+        tls = self._snapshots.tls()
+        meaning = "Seconds until a certificate of ours expires"
+        labels = ("side", "file", "subject")
+        left = GaugeMetricFamily("howdah_tls_certificate_expiry_seconds", meaning, labels=labels)
+        for each in tls.certificates:
+            left.add_metric(_labels((each.side, each.file, each.subject)), each.left)
+        yield left
+        yield _counter("tls_handshake_failures", "TLS handshakes that failed", "side", tls.failures)
 
     def _our_own(self) -> Iterator[Metric]:
         reasons, state, build = self._snapshots.reasons(), self._snapshots.state(), self._snapshots.build()

@@ -24,6 +24,7 @@ from proxy.snapshot import (
     StatsSnapshot,
     UserSnapshot,
 )
+from proxy.tls_snapshot import CertificateSnapshot, TlsSnapshot
 
 NOON = 1_750_000_000.0
 
@@ -193,6 +194,10 @@ class FakeSnapshots:
 
     def build(self) -> BuildInfo:
         return BuildInfo("0.1.0", "3.11.7", "uvloop")
+
+    def tls(self) -> TlsSnapshot:
+        certificate = CertificateSnapshot("client", "server.crt", "CN=pooler", 1_800_000_000, 86400 * 3.5)
+        return TlsSnapshot((certificate,), {"client": 7})
 
     def loop_lag(self) -> float | None:
         return self.lag

@@ -10,13 +10,10 @@ import pytest
 from tests.conformance import direct
 from tests.conformance.cases.conftest import Stable
 from tests.conformance.expect import hung_up_on, refusal, the_only_error, wording
-from tests.conformance.marks import missing
 from tests.conformance.secure import POOLERS, Secure, SecureDirect, certificate, secure_server
 from tests.support import messages as m
 from tests.support.server import Server
 from tests.support.standard import KIND, databases
-
-pytestmark = missing("TLS")
 
 
 @pytest.fixture(scope="module")

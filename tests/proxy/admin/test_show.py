@@ -57,6 +57,7 @@ COLUMNS = {
     "version": "version s",
     # Ours.
     "violations": "kind s, count q",
+    "tls": "side s, file s, subject s, expires T, days i, version s, cipher s, connections i",
     "leaks": "kind s, application s, count q",
     "prepared_statements": "database s, text s, clients i, uses q, servers i, bytes q, generation i",
 }
@@ -197,6 +198,17 @@ def test_lists_have_pgbouncers_rows_in_its_order_and_then_ours() -> None:
 
 def test_faults_of_servers_are_shown_by_kind() -> None:
     assert rows("violations") == [("idle", 3_000_000_000), ("malformed", 0)]
+
+
+def test_tls_is_certificates_and_then_connections_by_what_encrypts_them() -> None:
+    found = FakeSnapshots()
+    certificate, *connections = rows("tls", found)
+    assert certificate == ("client", "server.crt", "CN=pooler", 1_800_000_000, 3, None, None, None)
+    assert [row[:1] + row[5:] for row in connections] == [
+        ("client", "", "", len(found.clients())),
+        ("server", "", "", len(found.servers()) - 1),
+        ("server", "TLSv1.3", "TLS_AES_256_GCM_SHA384", 1),
+    ]
 
 
 def test_what_was_left_behind_is_shown_by_kind_and_application() -> None:

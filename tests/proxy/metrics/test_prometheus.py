@@ -71,6 +71,8 @@ EXPECTED: dict[str, set[str]] = {
     "pgbouncer_config_max_client_conn": set(),
     "pgbouncer_client_connections": {"database", "user", "application_name", "state"},
     "howdah_tls_connections": {"side", "version", "cipher"},
+    "howdah_tls_certificate_expiry_seconds": {"side", "file", "subject"},
+    "howdah_tls_handshake_failures_total": {"side"},
     "pgbouncer_version_info": {"version"},
     "pgbouncer_up": set(),
     "howdah_client_logins_total": {"database"},
@@ -226,6 +228,12 @@ def test_connections_are_counted_by_what_encrypts_them() -> None:
     assert value(counted, found, side="client", version="", cipher="") == len(found.clients())
     assert value(counted, found, side="server", version="", cipher="") == len(found.servers()) - 1
     assert value(counted, found, side="server", version="TLSv1.3", cipher="TLS_AES_256_GCM_SHA384") == 1
+
+
+def test_certificates_are_told_by_the_seconds_they_have_left() -> None:
+    labels = {"side": "client", "file": "server.crt", "subject": "CN=pooler"}
+    assert value("howdah_tls_certificate_expiry_seconds", FakeSnapshots(), **labels) == 86400 * 3.5
+    assert value("howdah_tls_handshake_failures_total", FakeSnapshots(), side="client") == 7
 
 
 def test_version_equals_the_console() -> None:
