@@ -30,7 +30,7 @@ SETTINGS: Settings = {
     "query_wait_notify": 0,
     "cancel_wait_timeout": 1,
     "server_close_timeout": 1,
-    "server_idle_timeout": 2,
+    "server_idle_timeout": 2 * PATIENCE,
     "autodb_idle_timeout": 2,
     "log_connections": 0,
     "log_disconnections": 0,
@@ -144,10 +144,10 @@ class Arena:
 
     def _attack_query(self, attack: Attack, database: str, result: Result, stack: ExitStack) -> None:
         neighbours = [Neighbour(self._client(stack, NEIGHBOUR, database), result) for _ in range(2)]
-        for neighbour in neighbours:
+        for number, neighbour in enumerate(neighbours):
             neighbour.ask(extended=False)
             neighbour.settle()
-            if attack.stray and not attack.strayed.is_set():
+            if attack.stray and number == 0:
                 _wait_for_stray(attack, result)
         with self._client(stack, VICTIM, database) as raw:
             victim = Victim(raw, attack)
@@ -161,6 +161,7 @@ class Arena:
         for neighbour in neighbours:
             neighbour.ask(extended=False)
             neighbour.settle()
+        _wait_for_end(attack, result)
 
     def _client(self, stack: ExitStack, user: str, database: str) -> Raw:
         raw = stack.enter_context(self.pooler.socket())
@@ -297,8 +298,12 @@ class Victim:
 def _wait_for_stray(attack: Attack, result: Result) -> None:
     """The stray bytes must have had their effect before anybody may be confused by them."""
     attack.strayed.wait(PATIENCE / 2)
-    if attack.stray_ends and not attack.ended.wait(PATIENCE / 2):
-        result.problems.append("a server that spoke unasked is kept")
+    _wait_for_end(attack, result)
+
+
+def _wait_for_end(attack: Attack, result: Result) -> None:
+    if attack.ends and not attack.ended.wait(PATIENCE / 2):
+        result.problems.append("a server that said what nobody asked for is kept")
 
 
 def _compare(attack: Attack, result: Result) -> None:

@@ -241,13 +241,13 @@ def cases(plays: Mapping[str, Play], greeting: tuple[bytes, ...]) -> Iterator[At
         after = Aftermath.SILENT if codes == TIMED_OUT else Aftermath.GO_ON
         yield Attack(name, simple, 0, instead(reply), after, codes=codes)
     for name, behind in BEHIND.items():
-        yield Attack(name, simple, 0, followed_by(behind), served=True)
+        yield Attack(name, simple, 0, followed_by(behind), served=True, ends=True)
     for name, reply in EXTENDED.items():
         yield Attack(f"extended: {name}", extended, 0, instead(reply), codes=VIOLATION)
     for name, stray in STRAYS.items():
-        yield Attack(f"while idle: {name}", simple, stray=stray, served=True)
+        yield Attack(f"while idle: {name}", simple, stray=stray, served=True, ends=True)
     for name, stray in LAWFUL_STRAYS.items():
-        yield Attack(f"while idle: {name}", simple, stray=stray, stray_ends=False, served=True)
+        yield Attack(f"while idle: {name}", simple, stray=stray, served=True)
     yield from _endings(plays)
     yield from _by_name(plays[BY_NAME])
     for name, (login, codes) in {**LOGINS, **SCRAM}.items():

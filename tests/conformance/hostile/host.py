@@ -47,10 +47,11 @@ class Attack:
     """What one victim has to suffer. Everything has a default that does no harm.
 
     `alter` makes of a good reply what is said to request number `at` of the play. `stray` is said on the idle
-    connection before the victim comes, which ends it if `stray_ends`. `login` is the conversation behind
-    the first startup packet, `repeated` the same on all connections. `codes`: SQLSTATEs with one of which
-    the victim must end; empty where good or bad replies may come of it; `served` if it must be served.
-    `stubborn`: the hostile reply is given to as many repetitions of the request as come.
+    connection before the victim comes. `ends`: a good pooler gives up the connection for what was said, and
+    serves its victim. `login` is the conversation behind the first startup packet, `repeated` the same on all
+    connections. `codes`: SQLSTATEs with one of which the victim must end; empty where good or bad replies may
+    come of it; `served` if it must be served. `stubborn`: the hostile reply is given to as many repetitions
+    of the request as come.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Attack:
     login: Login | None = None
     repeated: bool = False
     stray: bytes = b""
-    stray_ends: bool = True
+    ends: bool = False
     codes: frozenset[str] = frozenset()
     served: bool = False
     stubborn: bool = False

@@ -23,6 +23,10 @@ LEFT_A_QUERY: Final = Selection(
     _OVER + "a_client_that_leaves_in_the_middle_of_its_query_leaves_its_server_to_the_next"
 )
 EXCHANGES: Final = Selection(_SUITE + "test_exchanges.py")
+HOSTILE: Final = Selection(
+    _SUITE
+    + "test_hostile.py::test_every_way_to_break_the_protocol_concerns_nobody_but_the_client_it_was_meant_for"
+)
 LEFT: Final = Selection(_LOST + "an_open_transaction_is_rolled_back")
 TERMINATED: Final = Selection(_LOST + "idle_servers_that_were_terminated_are_never_handed_out")
 TOO_MUCH: Final = Selection(_OVER + "a_server_that_says_more_than_it_owes_serves_nobody_any_more")
@@ -65,6 +69,20 @@ FAULTS: Final = (
         'b"" if stop == len(buffer) else buffer[stop:]',
         'b""',
         TOO_MUCH,
+    ),
+    Fault(
+        "what stands behind the end is thrown away",
+        (_SERVER, "Server.judge_trailing"),
+        "self._from_idle(data, now)",
+        "pass",
+        HOSTILE,
+    ),
+    Fault(
+        "an idle server may say anything",
+        (_SERVER, "Server._from_idle"),
+        "elif tag not in (tags.NOTICE_RESPONSE, tags.NOTIFICATION_RESPONSE):",
+        "elif False:",
+        HOSTILE,
     ),
     Fault(
         "released with half a request",
