@@ -3,12 +3,14 @@ with.
 """
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from config.settings import Settings
+from protocol import sqlstate
 from protocol.login import (
     LoginResult,
-    Md5Secret,
     PlainSecret,
     ScramKeys,
     ScramVerifier,
@@ -42,6 +44,17 @@ def secrets_of(settings: Settings, user: str) -> list[Secret]:
     return secrets or [NO_PASSWORD]
 
 
+@dataclass(slots=True)
+class Credentials:
+    """What a pool's servers may be opened with, beside what is configured. `learnt` is from a client's login;
+    `turn` is that of the secret to be tried next, of which `refused` in a row have been.
+    """
+
+    learnt: Secret | ScramKeys | None = None
+    turn: int = 0
+    refused: int = 0
+
+
 def learn_credential(pool: "Pool", result: LoginResult) -> None:
     """What let a client in may open servers as the same user, too.
 
@@ -54,8 +67,9 @@ def learn_credential(pool: "Pool", result: LoginResult) -> None:
     if not isinstance(result.secret, ScramVerifier):
         listed = pool.key.user in pool.common.credentials
         found = None if listed or result.secret == NO_PASSWORD else result.secret
-    if found is not None and found != pool.credential:
-        pool.credential = found
+    credentials = _of(pool)
+    if found is not None and found != credentials.learnt:
+        credentials.learnt = found
         pool.hold_off(0)
 
 
@@ -63,18 +77,47 @@ def credential_of(pool: "Pool") -> Secret | ScramKeys | None:
     """With what to log in to servers: the configured password, else a plain one of auth_file's, else what a
     client's own login showed, if that is not out of date, else what auth_file has.
     """
+    choices = _choices(pool)
+    return choices[_of(pool).turn % len(choices)] if choices else None
+
+
+def credential_refused(pool: "Pool", code: str) -> bool:
+    """PostgreSQL has refused a login: whether another secret is to be tried, as while passwords change."""
+    credentials = _of(pool)
+    if code not in (sqlstate.INVALID_PASSWORD, sqlstate.INVALID_AUTHORIZATION):
+        return False
+    credentials.refused += 1
+    credentials.turn += 1
+    if credentials.refused < len(_choices(pool)):
+        return True
+    credentials.refused = 0
+    return False
+
+
+def credential_taken(pool: "Pool") -> None:
+    """PostgreSQL has let us in."""
+    _of(pool).refused = 0
+
+
+def _of(pool: "Pool") -> Credentials:
+    if not isinstance(pool.credential, Credentials):
+        pool.credential = Credentials()
+    return pool.credential
+
+
+def _choices(pool: "Pool") -> Sequence[Secret | ScramKeys]:
     if pool.settings.password is not None:
-        return parse_secret(pool.settings.password.reveal())
+        return [parse_secret(pool.settings.password.reveal())]
     secrets = [secret for secret in secrets_of(pool.common, pool.key.user) if secret != NO_PASSWORD]
-    plain = next((secret for secret in secrets if isinstance(secret, PlainSecret)), None)
-    if plain is not None:
+    plain = [secret for secret in secrets if isinstance(secret, PlainSecret)]
+    if plain:
         return plain
-    learnt = pool.credential
-    if isinstance(learnt, ScramKeys) and _fits(learnt, secrets):
-        return learnt
-    if secrets:
-        return secrets[0]
-    return learnt if isinstance(learnt, PlainSecret | Md5Secret | ScramKeys) else None
+    learnt = _of(pool).learnt
+    if isinstance(learnt, ScramKeys) and not _fits(learnt, secrets):
+        learnt = None
+    # A verifier opens nothing; it is kept for the error that says so.
+    hashed = [secret for secret in secrets if not isinstance(secret, ScramVerifier)]
+    return [*([learnt] if learnt is not None else []), *hashed] or secrets
 
 
 def _fits(keys: ScramKeys, secrets: list[Secret]) -> bool:

@@ -22,7 +22,7 @@ from protocol.startup import encode_startup
 from proxy import errors
 from proxy.audit import Leaks
 from proxy.connection import Connection, ConnectionLost
-from proxy.credentials import credential_of
+from proxy.credentials import credential_of, credential_refused, credential_taken
 from proxy.derive import Deriver
 from proxy.encryption import (
     HOW,
@@ -69,9 +69,7 @@ NO_ROOM: Final = frozenset(
 NO_ROOM_WAIT: Final = SECOND // 2
 
 LIFETIME_JITTER: Final = 0.05
-"""Share of server_lifetime by which a server may end earlier, so that those of one age do not end
-together.
-"""
+"""Share of server_lifetime by which a server may end earlier, for not all of one age are to end together."""
 
 CancelSender = Callable[[Server, int], None]
 
@@ -322,6 +320,7 @@ class Dialler:
         server.pid = greeting.pid
         server.secret = greeting.secret
         server.connected_at = now
+        credential_taken(pool)
         lifetime = pool.settings.server_lifetime * (1 - LIFETIME_JITTER * self._random.random())
         server.expires_at = now + int(lifetime * SECOND)
         for name, value in greeting.parameters.items():
@@ -369,7 +368,8 @@ class Dialler:
                 pool.leave(session)
                 session.refused(error, ClientClosed.SERVER_REFUSED)
             return
-        pool.refuse_logins(error, self.clock() + int(pool.common.server_login_retry * SECOND))
+        if not credential_refused(pool, error.sqlstate):
+            pool.refuse_logins(error, self.clock() + int(pool.common.server_login_retry * SECOND))
 
     async def _finish_failed(self, server: Server) -> None:
         """Wait for PostgreSQL to close what could not be opened, for until then it counts."""

@@ -13,7 +13,15 @@ from protocol.login import (
     Secret,
     parse_secret,
 )
-from proxy.credentials import NO_PASSWORD, credential_of, learn_credential, secrets_of
+from proxy.credentials import (
+    NO_PASSWORD,
+    Credentials,
+    credential_of,
+    credential_refused,
+    credential_taken,
+    learn_credential,
+    secrets_of,
+)
 from proxy.errors import ServerRefused
 from proxy.pool.pool import Pool
 from tests.support.playbook import Playbook
@@ -64,22 +72,22 @@ def test_the_configured_password_beats_all_others() -> None:
 def test_a_plain_secret_beats_learnt_keys_and_those_beat_a_hashed_one() -> None:
     hashed = pool({"alice": MD5})
     assert isinstance(credential_of(hashed), Md5Secret)
-    hashed.credential = KEYS
+    hashed.credential = Credentials(KEYS)
     assert credential_of(hashed) is KEYS
     plain = pool({"alice": [MD5, "plain"]})
-    plain.credential = KEYS
+    plain.credential = Credentials(KEYS)
     assert credential_of(plain) == PlainSecret(b"plain")
 
 
 def test_learnt_keys_do_where_the_auth_file_says_nothing() -> None:
     one = pool()
-    one.credential = KEYS
+    one.credential = Credentials(KEYS)
     assert credential_of(one) is KEYS
 
 
 def learnt(one: Pool, secret: Secret | None, keys: ScramKeys | None = None) -> object:
     learn_credential(one, LoginResult(b"", secret, keys))
-    return one.credential
+    return one.credential.learnt if isinstance(one.credential, Credentials) else None
 
 
 def test_the_keys_of_a_login_are_learnt_and_so_is_a_secret_that_no_file_has() -> None:
@@ -122,10 +130,38 @@ def test_keys_outlive_a_reload_that_leaves_the_verifier_and_no_other() -> None:
     verifier = parse_secret(VERIFIER.encode())
     assert isinstance(verifier, ScramVerifier)
     one = pool({"alice": VERIFIER})
-    one.credential = ScramKeys(b"client", verifier.server_key, verifier.salt, 4096)
+    one.credential = Credentials(ScramKeys(b"client", verifier.server_key, verifier.salt, 4096))
     assert credential_of(one) == verifier, "the keys are another password's"
     parts = (KEYS.salt, KEYS.verifier().stored_key, KEYS.server_key)
     text = "SCRAM-SHA-256$4096:{}${}:{}".format(*(base64.b64encode(part).decode() for part in parts))
     same = pool({"alice": text})
-    same.credential = KEYS
+    same.credential = Credentials(KEYS)
     assert credential_of(same) is KEYS
+
+
+def test_each_plain_secret_is_tried_in_turn_and_the_one_that_served_stays() -> None:
+    one = pool({"alice": ["old", "new"]})
+    assert credential_of(one) == PlainSecret(b"old")
+    assert credential_refused(one, "28P01"), "there is another"
+    assert credential_of(one) == PlainSecret(b"new")
+    credential_taken(one)
+    assert credential_of(one) == PlainSecret(b"new")
+    assert credential_refused(one, "28P01")
+    assert credential_of(one) == PlainSecret(b"old")
+    assert not credential_refused(one, "28P01"), "both were refused"
+    assert credential_refused(one, "28P01"), "and may be tried again later"
+    assert not credential_refused(one, "3D000"), "which no secret helps against"
+
+
+@pytest.mark.parametrize("credentials", [{}, {"alice": "x"}, {"alice": VERIFIER}])
+def test_where_there_is_one_secret_or_none_a_refusal_is_final(credentials: dict[str, object]) -> None:
+    assert not credential_refused(pool(credentials), "28P01")
+
+
+def test_an_md5_secret_is_tried_where_learnt_keys_were_refused() -> None:
+    one = pool({"alice": [MD5, VERIFIER]})
+    assert isinstance(credential_of(one), Md5Secret)
+    one = pool({"alice": MD5})
+    one.credential = Credentials(KEYS)
+    assert credential_refused(one, "28P01")
+    assert isinstance(credential_of(one), Md5Secret)
