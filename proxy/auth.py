@@ -102,8 +102,10 @@ def _roles(client: "Client", wishes: "Wishes") -> Callable[[], Awaitable[frozens
             rows: list[tuple[bytes | None, ...]] = []
             if await secrets_for(client, wishes):
                 client.waits_for_server = True
-                rows = await client.lobby.auth_query.rows(wishes.database, MEMBERSHIP, [wishes.user])
-                client.waits_for_server = False
+                try:
+                    rows = await client.lobby.auth_query.rows(wishes.database, MEMBERSHIP, [wishes.user])
+                finally:
+                    client.waits_for_server = False
             found.append(frozenset(from_wire(row[0]) for row in rows if row[0] is not None))
         return found[0]
 

@@ -133,7 +133,7 @@ class Doorkeeper:
         if isinstance(allowed, Ask):
             allowed = may_be(self._settings().ident, map_name, name, user, await roles())
         if allowed is not True:
-            raise NoName(f'ident map {map_name} does not have a match: "{name}" as user "{user}"')
+            raise NoName(f'ident map: {map_name} does not have a match: "{name}" as user "{user}"')
 
     def _arrival(self, client: Visitor, wishes: "Wishes") -> Arrival:
         return Arrival(

@@ -30,7 +30,9 @@ def confirmed_name(address: str) -> str:
     """Ask for the name of an address and for the addresses of that name; empty if they do not agree."""
     try:
         name, _ = socket.getnameinfo((address, 0), socket.NI_NAMEREQD)
-        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(name, None)}
+        # Bytes need no codec, whose import might come too late for a user who may not read it.
+        answers = socket.getaddrinfo(name.encode("ascii"), None)
+        found = {str(entry[4][0]).partition("%")[0] for entry in answers}
     except (OSError, ValueError):
         return ""
     return name if ip_address(address) in {ip_address(other) for other in found} else ""

@@ -81,7 +81,7 @@ def test_a_map_says_whom_a_peer_may_be(pooler: Pooler, rules: Rules, sockets: Pa
         assert by_socket(pooler, sockets, "bob") == ""
         mark = pooler.log_mark()
         assert by_socket(pooler, sockets, ME) == NO_PEER
-        pooler.wait_for_log("ident map m does not have a match", since=mark)
+        pooler.wait_for_log("ident map: m does not have a match", since=mark)
     with rules.at(pooler, "local all all peer map=m", maps=(f"m {ME} all",)):
         assert by_socket(pooler, sockets, ME) == ""
         assert by_socket(pooler, sockets, "carol@example.com") == ""

@@ -214,7 +214,7 @@ async def test_a_peer_may_be_whom_its_map_says(caplog: pytest.LogCaptureFixture)
         assert await refusal(rules, client, "carol", member) == ""
         assert await refusal(rules, client, "bob") == "unix socket login rejected"
         assert await refusal(rules, client, ME) == "unix socket login rejected"
-    assert "ident map m does not have a match" in caplog.text
+    assert "ident map: m does not have a match" in caplog.text
 
 
 async def test_a_certificate_is_in_the_name_of_the_user(caplog: pytest.LogCaptureFixture) -> None:

@@ -141,6 +141,11 @@ def test_addresses_are_compared_as_numbers(monkeypatch: pytest.MonkeyPatch) -> N
     assert confirmed_name("fe80::1") == "a"
 
 
+def test_a_name_that_is_no_name_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getnameinfo", lambda address, flags: ("é", "0"))
+    assert confirmed_name("10.0.0.1") == ""
+
+
 def test_an_address_without_a_name_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(address: object, flags: int) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "none")
