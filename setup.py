@@ -38,7 +38,12 @@ HOT = (
 )
 COMPILER = "mypy>=2.4,<3"
 # When pip builds, the libraries of the daemon are not installed: they do not matter to hot files.
-MYPY_OPTIONS = ("--config-file=", "--python-version=3.11", "--ignore-missing-imports")
+MYPY_OPTIONS = (
+    "--config-file=",
+    "--python-version=3.11",
+    "--ignore-missing-imports",
+    "--follow-imports=silent",
+)
 # An editable install is the work tree, where a compiled file would hide an edited source.
 BUILDS = {"bdist_wheel", "build", "build_ext", "install"}
 

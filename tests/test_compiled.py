@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.compiled import build, copy_of_sources, hot_files, run_tests, tests_beside, wheel_in
+from tests.support.compiled import beside_tests, build, copy_of_sources, hot_files, run_tests, wheel_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -28,11 +28,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def copy(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tests_beside(wheel, tmp_path_factory.mktemp("compiled"))
+    folder = beside_tests(wheel, tmp_path_factory.mktemp("compiled"))
     # Daemons among the tests run as another user than root.
     for each in (folder, *folder.parents[:2]):
         each.chmod(0o755)
     return folder
+
+
+def tests_of_hot_files(copy: Path) -> list[str]:
+    """The unit tests of what is compiled, playbooks among them."""
+    sources = map(Path, hot_files())
+    found = [
+        path for each in sources for path in (copy / "tests" / each.parent).glob(f"test_{each.stem}*.py")
+    ]
+    return sorted({str(path.relative_to(copy)) for path in found})
 
 
 def test_a_wheel_has_each_hot_file_compiled_beside_its_source(wheel: Path) -> None:
@@ -52,7 +61,7 @@ def test_a_compiled_build_says_so(copy: Path) -> None:
 
 
 def test_unit_tests_and_playbooks_pass_on_compiled_files(copy: Path) -> None:
-    done = run_tests(copy, "tests/proxy", "tests/protocol", seconds=400)
+    done = run_tests(copy, *tests_of_hot_files(copy), seconds=400)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 

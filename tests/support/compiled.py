@@ -56,7 +56,7 @@ def wheel_in(sources: Path) -> Path:
     return wheel
 
 
-def tests_beside(wheel: Path, folder: Path) -> Path:
+def beside_tests(wheel: Path, folder: Path) -> Path:
     """The wheel unpacked in `folder`, and a copy of the tests that will import it; returns `folder`."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
