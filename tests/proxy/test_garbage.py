@@ -49,8 +49,8 @@ class Ring:
     [
         (_LEAST, 0, 0, True),
         (_LEAST - 1, 0, 0, False),
-        (_LEAST, 3 * _LEAST, 0, False),
-        (2 * _LEAST, 3 * _LEAST, 0, True),
+        (_LEAST, _LEAST, 0, False),
+        (2 * _LEAST, _LEAST, 0, True),
         (2 * _LEAST, 0, 1, False),
     ],
 )
