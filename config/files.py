@@ -64,8 +64,11 @@ def read_rule_files(settings: "Settings") -> tuple[tuple[Rule, ...], tuple[Mappi
 
 def _look_at_rules(settings: "Settings", rules: tuple[Rule, ...], maps: set[str], file: RuleFile) -> None:
     """Note what the rules need from the settings and do not get."""
+    someone_asks = settings.auth_user or any(entry.auth_user for entry in settings.databases.values())
     for rule in rules:
         place = Problem(rule.file, rule.line, file.key, "")
+        if rule.needs_roles and not someone_asks:
+            file.problem(place, "needs an auth_user who asks the server for roles", Severity.WARNING)
         if rule.map is not None and rule.map not in maps:
             file.problem(place, f'there is no map "{rule.map}" in auth_ident_file')
         if rule.type is RuleType.HOSTSSL and settings.client_tls_sslmode is SslMode.DISABLE:

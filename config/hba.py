@@ -167,14 +167,14 @@ def _fits(rule: Rule, arrival: Arrival) -> bool | Ask:
     """Whether the rule is for this client; nothing is asked for a rule that cannot be."""
     if not _fits_type(rule.type, arrival):
         return False
-    answers = (
-        _is_at(rule, arrival),
-        _names_database(rule.databases, arrival),
-        names_user(rule.users, arrival.user, arrival.roles),
-    )
-    if False in answers:
-        return False
-    return next((answer for answer in answers if isinstance(answer, Ask)), True)
+    asked: Ask | None = None
+    for test in (_is_at, _names_database, _names_user):
+        answer = test(rule, arrival)
+        if answer is False:
+            return False
+        if isinstance(answer, Ask):
+            asked = asked or answer
+    return asked or True
 
 
 def _fits_type(kind: RuleType, arrival: Arrival) -> bool:
@@ -203,7 +203,8 @@ def forms_of(address: Address) -> tuple[Address, ...]:
     return (address,) if mapped is None else (mapped, address)
 
 
-def _names_database(names: Names, arrival: Arrival) -> bool | Ask:
+def _names_database(rule: Rule, arrival: Arrival) -> bool | Ask:
+    names = rule.databases
     if arrival.replication:
         return "replication" in names.keywords
     if names.has(arrival.database):
@@ -213,6 +214,10 @@ def _names_database(names: Names, arrival: Arrival) -> bool | Ask:
     if not names.needs_roles:
         return False
     return Ask.ROLES if arrival.roles is None else arrival.database in arrival.roles
+
+
+def _names_user(rule: Rule, arrival: Arrival) -> bool | Ask:
+    return names_user(rule.users, arrival.user, arrival.roles)
 
 
 def names_user(names: Names, user: str, roles: frozenset[str] | None) -> bool | Ask:

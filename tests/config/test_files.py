@@ -1,6 +1,8 @@
 """Files that the settings name are found and read."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,8 +91,28 @@ def test_a_map_that_nobody_defines_is_a_mistake(tmp_path: Path, maps: str | None
     ],
 )
 def test_what_a_rule_lacks_is_pointed_out(
-    tmp_path: Path, rule: str, values: dict[str, object], message: str
+    tmp_path: Path, rule: str, values: dict[str, Any], message: str
 ) -> None:
     assert rules_say(tmp_path, rule, **values) == [f"warning: 1: {message}"]
     complete = {"client_tls_sslmode": "prefer", "client_tls_ca_file": "ca"}
     assert rules_say(tmp_path, rule, **complete) == []
+
+
+def test_roles_need_somebody_who_asks_for_them(tmp_path: Path) -> None:
+    rule = "local all +staff md5"
+    warning = ["warning: 1: needs an auth_user who asks the server for roles"]
+    assert rules_say(tmp_path, rule) == warning
+    assert rules_say(tmp_path, rule, databases={"app": {"host": "h"}}) == warning
+    assert rules_say(tmp_path, rule, auth_user="asker") == []
+    assert rules_say(tmp_path, rule, databases={"app": {"auth_user": "asker"}}) == []
+
+
+def test_the_example_of_the_readme_is_understood(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    rules, maps = (
+        block.strip("`\n") for block in re.findall(r"```\n(?:# type|people).*?```", readme, re.DOTALL)
+    )
+    (tmp_path / "friends").write_text("carol\n")
+    needed = {"client_tls_sslmode": "prefer", "client_tls_ca_file": "ca", "auth_user": "asker"}
+    assert rules_say(tmp_path, rules, maps, **needed) == []
+    assert len(rules.splitlines()) == 6

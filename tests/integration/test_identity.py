@@ -207,6 +207,29 @@ def test_rules_tell_encrypted_connections_from_others(pooler: Pooler, rules: Rul
         assert refusal(pooler, APP, "alice") == "login rejected"
 
 
+def test_newcomers_are_asked_for_certificates_as_soon_as_rules_apply(
+    launch: Launch, server: Server, pki: Pki
+) -> None:
+    files = pki.server()
+    with Rules() as rules:
+        rules.write("hostssl all all all cert")
+        settings = {
+            **rules.settings,
+            "auth_type": "trust",
+            "client_tls_sslmode": "require",
+            "client_tls_key_file": str(files.key),
+            "client_tls_cert_file": str(files.certificate),
+            "client_tls_ca_file": str(pki.ca),
+        }
+        pooler = launch(databases(server, user=server.user), settings, secrets=SECRETS)
+        assert by_certificate(pooler, pki, "alice", None) == ""
+        console = pooler.conninfo("pgbouncer", ADMIN, sslmode="require")
+        with psycopg.connect(console, autocommit=True) as admin:
+            admin.execute("SET auth_type = 'hba'")
+        assert by_certificate(pooler, pki, "alice", None) == NO_CERTIFICATE
+        assert by_certificate(pooler, pki, "alice", pki.client("alice")) == ""
+
+
 def test_auth_type_cert_needs_no_rules(launch: Launch, server: Server, pki: Pki) -> None:
     files = pki.server()
     settings = {
