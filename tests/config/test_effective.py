@@ -171,7 +171,7 @@ def test_secrets_are_asked_for_in_the_clients_own_database_unless_another_is_nam
 
 
 def test_what_a_database_says_of_auth_query_beats_the_global_settings() -> None:
-    own = {"auth_user": "a", "auth_query": "q", "auth_dbname": "d"}
+    own: dict[str, object] = {"auth_user": "a", "auth_query": "q", "auth_dbname": "d"}
     assert asked(own, auth_user="x", auth_query="y", auth_dbname="z") == ("d", "a", "q")
 
 

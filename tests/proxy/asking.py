@@ -67,7 +67,7 @@ def error(code: str, text: str) -> bytes:
 
 
 def _read(conversation: Conversation) -> Question | None:
-    seen = []
+    seen: list[m.Message] = []
     while not seen or seen[-1].tag != b"S":
         message = conversation.read()
         if message.tag == b"X":

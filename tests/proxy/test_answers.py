@@ -3,13 +3,13 @@
 import pytest
 
 from config.effective import AuthSource
-from protocol.login import PlainSecret
+from protocol.login import PlainSecret, Secret
 from proxy.answers import LONGEST_WAIT, UNKNOWN_FOR, Answers, Asked, Known, Throttle, group
 from tests.support.clock import SECOND, Clock
 
 SOURCE = AuthSource("app", "asker", "select")
 ALICE, BOB, CAROL = (Asked(SOURCE, name) for name in ("alice", "bob", "carol"))
-SECRET = [PlainSecret(b"x")]
+SECRET: list[Secret] = [PlainSecret(b"x")]
 
 
 def test_an_answer_is_believed_for_as_long_as_configured() -> None:

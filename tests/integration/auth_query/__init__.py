@@ -1,0 +1,1 @@
+"""auth_query at a real PostgreSQL."""
