@@ -33,7 +33,9 @@ def noted(conversation: Conversation[T], said: Said) -> Conversation[T]:
         return result
 
 
-async def judged(conversation: Conversation[T], said: Said, derive: Callable[[Derive], Awaitable[bytes]]) -> T:
+async def judged(
+    conversation: Conversation[T], said: Said, derive: Callable[[Derive], Awaitable[bytes]]
+) -> T:
     """What comes of a conversation in which the same is said. Raises AskedOtherwise, LoginFailed."""
     left = iter(said)
     try:

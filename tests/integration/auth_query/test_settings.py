@@ -1,9 +1,12 @@
 """What the question cannot be bent into, where it is asked, and how long it may take."""
 
+import re
+
 import pytest
 
 from tests.conformance.logins import answering, fails
 from tests.integration.auth_query.conftest import ASKER, ASKERS, PASSWORD, WRONG, Start, who
+from tests.support.pooler import ROOT
 from tests.support.scram import verifier
 from tests.support.server import Server
 from tests.support.standard import APP, entry
@@ -123,6 +126,15 @@ def test_the_function_of_pgbouncers_manual_serves(place: Server, start: Start) -
     pooler = start(auth_query="SELECT * FROM pgbouncer.user_lookup($1)")
     assert who(pooler, "alice") == "alice"
     assert WRONG in fails(pooler, "alice", "wrong")
+
+
+def test_the_function_of_the_readme_serves(place: Server, start: Start) -> None:
+    text = (ROOT / "README.md").read_text().partition("```sql\nCREATE SCHEMA pooler")[2].partition("```")[0]
+    (query,) = re.findall(r"^-- auth_query = (.*)$", text, re.MULTILINE)
+    place.sql("CREATE SCHEMA pooler" + text)
+    pooler = start(auth_query=query)
+    assert who(pooler, "alice") == "alice"
+    assert WRONG in fails(pooler, "nobody", PASSWORD)
 
 
 @pytest.mark.parametrize(
