@@ -68,6 +68,7 @@ class TlsLayer(asyncio.Protocol):
         "_incoming",
         "_object",
         "_outgoing",
+        "_ready",
         "_transport",
         "alpn",
         "cipher",
@@ -92,7 +93,7 @@ class TlsLayer(asyncio.Protocol):
         self._decrypt: Callable[[int], bytes] = self._object.read
         own = context.certificate if isinstance(context, TlsContext) else None
         self._certificate = own if server_side else None
-        self._deaf = False
+        self._ready = self._deaf = False
         self.version = ""
         self.cipher = ""
         self.alpn: str | None = None
@@ -134,19 +135,41 @@ class TlsLayer(asyncio.Protocol):
     # Called by the loop.
 
     def data_received(self, data: bytes) -> None:
-        """Decrypt a chunk, and pass on all that was in it."""
+        """Decrypt a chunk, and pass on all that was in it. One whole record is the usual case."""
+        if not self._ready or len(data) > _PIECE:
+            self._received([], data)
+            return
+        self._incoming.write(data)
+        try:
+            plain = self._decrypt(_MOST)
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        if not plain or self._incoming.pending or self._outgoing.pending:
+            self._received([plain], b"")
+            return
+        connection = self._connection
+        try:
+            connection.receiver(plain, perf_counter_ns())
+        except Exception as error:
+            connection.blame(error)
+
+    def _received(self, found: list[bytes], data: bytes) -> None:
+        """Whatever a chunk may hold: `found` is what has been decrypted of it."""
         if self._deaf:
             return
-        found: list[bytes] = []
-        over: OSError | None = None
+        over: OSError | None = None if all(found) else ssl.SSLZeroReturnError()
         for piece in (data,) if len(data) <= _PIECE else _pieces(data):
-            over = self._open(piece, found)
             if over is not None:
                 break
+            over = self._open(piece, found)
         if self._outgoing.pending:
             self._flush()
-        if found:
-            self._deliver(found[0] if len(found) == 1 else b"".join(found))
+        if any(found):
+            self._deliver(b"".join(found))
         if over is not None:
             self._end(over)
 
@@ -163,6 +186,7 @@ class TlsLayer(asyncio.Protocol):
         connection = self._connection
         connection.write = connection.writelines = _unwritten
         self._deaf = True
+        self._ready = False
         self._object = None
         self._encrypt, self._decrypt = _nothing_encrypted, _nothing_decrypted
         self._incoming = self._outgoing = _NO_MEMORY
@@ -215,6 +239,7 @@ class TlsLayer(asyncio.Protocol):
         assert self._object is not None
         self._object.do_handshake()
         self.handshaking = False
+        self._ready = True
         self.version = self._object.version() or ""
         cipher = self._object.cipher()
         self.cipher = cipher[0] if cipher is not None else ""
@@ -271,6 +296,7 @@ class TlsLayer(asyncio.Protocol):
             return
         connection = self._connection
         self._deaf = True
+        self._ready = False
         self.failure = TlsError(describe(error))
         connection.write = connection.writelines = _unwritten
         self._flush()
