@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tests.bench.connections import Copy, Idle, Login, Start
 from tests.bench.pgbench import Load
-from tests.bench.workloads import Compared, Latency, Throughput, Workload
+from tests.bench.workloads import Compared, Encrypted, Latency, Throughput, Workload
 
 _ROWS = "select generate_series(1, 5000);\n"
 _LONG_ROW = "select repeat('x', 1000000);\n"
@@ -21,6 +21,11 @@ _PROFILES: tuple[Mapping[str, str], ...] = tuple(
 )
 _ON_16 = {"default_pool_size": "16"}
 _ON_8 = {"default_pool_size": "8"}
+_TLS = {
+    "client_tls_sslmode": "allow",
+    "client_tls_cert_file": "{folder}/pooler.crt",
+    "client_tls_key_file": "{folder}/pooler.key",
+}
 _SCRAM = {"auth_type": "scram-sha-256", "auth_file": "{folder}/verifiers.txt"}
 
 
@@ -64,6 +69,21 @@ def _small() -> list[Workload]:
             other=Load(64, "extended"),
             settings=_ON_8,
             limits={"over": 1.15},
+        ),
+        Encrypted(
+            name="tls",
+            title="select-only, simple protocol over TLS, 64 clients on 16 servers",
+            load=Load(64, environments=({"PGSSLMODE": "require"},)),
+            settings={**_ON_16, **_TLS},
+            bars={"cpu": 1.5},
+            usual=False,
+        ),
+        Encrypted(
+            name="tls-rows",
+            title="results of 5,000 rows over TLS, 16 clients on 8 servers",
+            load=Load(16, script=_ROWS, environments=({"PGSSLMODE": "require"},)),
+            settings={**_ON_8, **_TLS},
+            usual=False,
         ),
         Latency(
             name="latency",
@@ -137,4 +157,13 @@ def _connections() -> list[Workload]:
             limits={"first_login": 1.5, "resident": 60 * 1024**2},
         ),
         Idle(name="idle", title="5,000 idle clients", limits={"idle": 8192, "used": 8192}),
+        Idle(
+            name="idle-tls",
+            title="2,000 idle clients over TLS",
+            settings=_TLS,
+            clients=2000,
+            secure=True,
+            limits={"idle": 60 * 1024, "used": 60 * 1024},
+            usual=False,
+        ),
     ]

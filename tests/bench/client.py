@@ -11,11 +11,13 @@ import hashlib
 import hmac
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Iterable
 from typing import Self
 
 _PROTOCOL_3_0 = 196608
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 _RECEIVE = 64 * 1024
 _READY = b"Z\0\0\0\x05I"
 
@@ -41,13 +43,23 @@ def verifier(password: str, salt: bytes, iterations: int = 4096) -> str:
     )
 
 
+@functools.cache
+def _anybody() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Client:
-    """One logged-in connection; use as a context manager, or call `close`.
+    """One logged-in connection, `secure` over TLS; use as a context manager, or call `close`.
 
     Raises OSError when there is nobody, ServerError when the login or a query is refused.
     """
 
-    def __init__(self, host: str, port: int, user: str, database: str, password: str = "") -> None:
+    def __init__(
+        self, host: str, port: int, user: str, database: str, password: str = "", *, secure: bool = False
+    ) -> None:
         self._buffer = bytearray()
         self._password = password
         family = socket.AF_UNIX if host.startswith("/") else socket.AF_INET
@@ -57,12 +69,20 @@ class Client:
             self._socket.connect(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
             if family == socket.AF_INET:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if secure:
+                self._encrypt()
             parameters = f"user\0{user}\0database\0{database}\0\0".encode()
             self._socket.sendall(struct.pack("!ii", 8 + len(parameters), _PROTOCOL_3_0) + parameters)
             self._login()
         except BaseException:
             self._socket.close()
             raise
+
+    def _encrypt(self) -> None:
+        self._socket.sendall(_SSL_REQUEST)
+        if self._socket.recv(1) != b"S":
+            raise ServerError("there is no TLS")
+        self._socket = _anybody().wrap_socket(self._socket)
 
     def __enter__(self) -> Self:
         return self

@@ -27,9 +27,9 @@ class Address:
     database: str
     password: str
 
-    def connect(self) -> Client:
-        """A logged-in client; raises OSError or ServerError."""
-        return Client(self.host, self.port, self.user, self.database, self.password)
+    def connect(self, *, secure: bool = False) -> Client:
+        """A logged-in client, `secure` over TLS; raises OSError or ServerError."""
+        return Client(self.host, self.port, self.user, self.database, self.password, secure=secure)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,9 +55,13 @@ class Login(Workload):
 
 @dataclass(kw_only=True)
 class Idle(Workload):
-    """Many clients that only stay: what each adds to the pooler's memory, before and after one query."""
+    """Many clients that only stay: what each adds to the pooler's memory, before and after one query.
+
+    `secure`: over TLS.
+    """
 
     clients: int = 5000
+    secure: bool = False
     fresh: ClassVar[bool] = True
     direct: ClassVar[bool] = False
 
@@ -69,7 +73,7 @@ class Idle(Workload):
             before = accounting.resident(target.pid)
             clients: list[Client] = []
             for _ in range(self.clients):
-                clients.append(stack.enter_context(target.address.connect()))
+                clients.append(stack.enter_context(target.address.connect(secure=self.secure)))
             logged_in = accounting.resident(target.pid)
             for client in clients:
                 client.query("select 1")

@@ -20,6 +20,7 @@ from proxy.demo.postgres import free_port
 from tests.bench import processes
 from tests.bench.client import ServerError, verifier
 from tests.bench.cluster import SALT, Address, Cluster
+from tests.support.certificates import self_signed
 
 POSTGRESQL = "PostgreSQL"
 HOWDAH = "Howdah"
@@ -131,6 +132,7 @@ class Pooler:
         user, password = self._server.user, self._server.password
         for file, secret in (("users.txt", password), ("verifiers.txt", verifier(password, SALT))):
             (self._folder / file).write_text(f'"{user}" "{secret}"\n')
+        self_signed().write(self._folder, "pooler")
 
 
 Target = Direct | Pooler

@@ -128,6 +128,13 @@ class Throughput(Workload):
 
 
 @dataclass(kw_only=True)
+class Encrypted(Throughput):
+    """The same over TLS, which a pgbench of the system can and that of the embedded wheel cannot."""
+
+    direct: ClassVar[bool] = False
+
+
+@dataclass(kw_only=True)
 class Compared(Workload):
     """One load and, right after it, another that it is compared with."""
 
