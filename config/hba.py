@@ -110,7 +110,7 @@ class Names:
         """Whether the name is meant whatever roles there are."""
         if "all" in self.keywords or name in self.words:
             return True
-        return any(pattern.search(name) is not None for pattern in self.patterns)
+        return any(pattern.fits(name) for pattern in self.patterns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,11 +57,11 @@ def _lets(mapping: Mapping, system_user: str, user: str, roles: frozenset[str] |
         if mapping.system_user != system_user:
             return False
     else:
-        found = mapping.system_user.search(system_user)
-        if found is None:
+        if not mapping.system_user.fits(system_user):
             return False
         if mapping.template is not None:
-            return found[1] is not None and mapping.template.replace(_CAUGHT, found[1], 1) == user
+            caught = mapping.system_user.caught(system_user)
+            return caught is not None and mapping.template.replace(_CAUGHT, caught, 1) == user
     return names_user(mapping.users, user, roles)
 
 
@@ -88,4 +88,6 @@ def _mapping(name: Token, system_user: Token, user: Token) -> Mapping:
     template = user.text if users.words and _CAUGHT in user.text else None
     if template is not None and not pattern.groups:
         raise ValueError(rf'"{system_user.text}" has no parentheses for the \1 in "{user.text}"')
+    if template is not None and not pattern.is_plain:
+        raise ValueError(rf'"{system_user.text}": for \1 nothing like *? and no repeated parentheses')
     return Mapping(name.text, pattern, users, template)

@@ -28,38 +28,62 @@ _CLASSES = {
     "xdigit": "0-9A-Fa-f",
 }
 _SETS = {"d": "digit", "s": "space", "w": "word"}
-_CONSTRAINTS = {"A": r"\A", "Z": r"\Z", "m": r"\b(?=\w)", "M": r"\b(?<=\w)", "y": r"\b", "Y": r"\B"}
+_CONSTRAINTS = {"A": r"\A", "Z": r"\Z", "m": r"\b(?=\w)", "M": r"\b(?<=\w)", "y": r"\b", "Y": r"(?!\b)"}
 _BOUND = re.compile(r"\{([0-9]{1,3})(?:(,)([0-9]{1,3})?)?\}", re.ASCII)
 _MAX_COUNT = 255
+_FOLDED = "(?i)"
+_FIRST = "first"
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """An expression as written, and how to look for it. `groups`: how many parentheses it has."""
+    """An expression as written, and how to look for it; `mirrored` tries alternatives the other way round.
+
+    `groups`: how many parentheses it has. `is_plain`: it repeats nothing as little as possible, and not its
+    first parentheses; of others PostgreSQL and Python say differently what was caught.
+    """
 
     text: str
     expression: re.Pattern[str]
+    mirrored: re.Pattern[str]
+    is_plain: bool
 
     @property
     def groups(self) -> int:
         return self.expression.groups
 
-    def search(self, name: str) -> re.Match[str] | None:
-        return self.expression.search(name)
+    def fits(self, name: str) -> bool:
+        return self.expression.search(name) is not None
+
+    def caught(self, name: str) -> str | None:
+        """What the first parentheses of a plain expression caught; None if nothing, or if it depends on
+        which alternative is tried first: PostgreSQL takes the longest, Python the first.
+        """
+        found, other = self.expression.search(name), self.mirrored.search(name)
+        if found is None or other is None or not self.groups or found[_FIRST] != other[_FIRST]:
+            return None
+        value: str | None = found[_FIRST]
+        return value
 
 
 def compile_pattern(text: str) -> Pattern:
     """Read an expression. Raises ValueError with the reason."""
     if not text:
         raise ValueError("is empty, which would fit every name")
-    folded = text.startswith("(?i)")
-    whole = _Reader(text, 4 if folded else 0).read()
+    folded = text.startswith(_FOLDED)
+    at = len(_FOLDED) if folded else 0
+    reader = _Reader(text, at)
+    whole = reader.read()
     anchored = whole.text.startswith((r"\A", r"(?:\A")) and "|" not in text
     if whole.ways * (1 if anchored else LONGEST_NAME) > MAX_WAYS:
         raise ValueError("could take too long: it has too many ways to fit the same name")
     flags = re.ASCII | re.DOTALL | (re.IGNORECASE if folded else 0)
     try:
-        return Pattern(text, re.compile(whole.text, flags))
+        expression = re.compile(whole.text, flags)
+        mirrored = (
+            re.compile(_Reader(text, at, mirrored=True).read().text, flags) if "|" in text else expression
+        )
+        return Pattern(text, expression, mirrored, reader.is_plain)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from None
 
@@ -75,10 +99,13 @@ class _Piece:
 
 
 class _Reader:
-    def __init__(self, text: str, at: int) -> None:
+    def __init__(self, text: str, at: int, *, mirrored: bool = False) -> None:
         self._text = text
         self._at = at
+        self._order = -1 if mirrored else 1
         self._depth = 0
+        self._is_first = True
+        self.is_plain = True
 
     def read(self) -> _Piece:
         whole = self._alternatives()
@@ -96,19 +123,21 @@ class _Reader:
             branches.append(self._branch())
         if len(branches) == 1:
             return branches[0]
-        text = "|".join(branch.text for branch in branches)
+        text = "|".join(branch.text for branch in branches[:: self._order])
         return _Piece(text, sum(b.ways for b in branches), min(b.least for b in branches))
 
     def _branch(self) -> _Piece:
         text, ways, least = "", 1, 0
         while self._peek() not in ("", "|", ")"):
-            piece = self._repeated(self._atom())
+            before = self._is_first
+            atom = self._atom()
+            piece = self._repeated(atom, holds_first=before and not self._is_first)
             text += piece.text
             ways = min(ways * piece.ways, MAX_WAYS + 1)
             least += piece.least
         return _Piece(text, ways, least)
 
-    def _repeated(self, piece: _Piece) -> _Piece:
+    def _repeated(self, piece: _Piece, *, holds_first: bool) -> _Piece:
         bounds = self._bounds()
         if bounds is None:
             return piece
@@ -118,6 +147,9 @@ class _Reader:
         if self._peek() == "?":
             self._at += 1
             text += "?"
+            self.is_plain = False
+        if holds_first and most > 1:
+            self.is_plain = False
         if self._peek() in ("*", "+", "?") or (self._peek(2)[1:].isdecimal() and self._peek() == "{"):
             raise ValueError("two repetitions in a row")
         longest = LONGEST_NAME // piece.least if piece.least else LONGEST_NAME
@@ -152,19 +184,21 @@ class _Reader:
             return _Piece(self._bracket(), least=1)
         if letter == "\\":
             return self._escape()
-        if letter in "*+?":
+        if letter in "*+?" or (letter == "{" and self._peek().isdecimal()):
             raise ValueError("nothing to repeat")
         if letter in "^$":
             return _Piece(r"\A" if letter == "^" else r"\Z", is_constraint=True)
         return _Piece("." if letter == "." else re.escape(letter), least=1)
 
     def _group(self) -> _Piece:
-        opening = "("
+        opening = f"(?P<{_FIRST}>" if self._is_first else "("
         if self._peek() == "?":
             if self._peek(2) != "?:":
                 raise ValueError("(? is only supported as (?: and, at the beginning, as (?i)")
             self._at += 2
             opening = "(?:"
+        else:
+            self._is_first = False
         if self._depth > 20:
             raise ValueError("too many parentheses inside each other")
         self._depth += 1

@@ -13,6 +13,9 @@ from typing import Final, NamedTuple
 
 from proxy.certificates import read_certificate
 
+LONGEST: Final = 512
+"""Of a name from a certificate: expressions of maps are matched on the event loop."""
+
 _SPECIAL: Final = frozenset(',+"\\<>;')
 Names = Sequence[Sequence[tuple[str, str | None]]]
 """Relative names in the certificate's order, each of one or more attributes and their values."""
@@ -61,7 +64,10 @@ def certificate_name(der: bytes, kind: str) -> str:
         names = read_certificate(der).names
     except ValueError as error:
         raise NoName(f"the certificate cannot be read: {error}") from error
-    return _common_name(names) if kind == "CN" else _distinguished_name(names)
+    name = _common_name(names) if kind == "CN" else _distinguished_name(names)
+    if len(name) > LONGEST:
+        raise NoName(f"the name in the certificate has more than {LONGEST} characters")
+    return name
 
 
 def _common_name(names: Names) -> str:

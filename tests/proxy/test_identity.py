@@ -99,6 +99,7 @@ def test_the_first_common_name_counts(show: Show) -> None:
         ((), "DN", "has no subject"),
         (((("CN", "alice\0.evil"),),), "CN", "common name of the certificate has a NUL inside"),
         (((("O", "x\0y"),), (("CN", "alice"),)), "DN", "O of the certificate has a NUL inside"),
+        (((("CN", "x" * 513),),), "CN", "has more than 512 characters"),
         (((("CN", ""),),), "CN", "common name of the certificate is empty"),
         (((("CN", None),),), "CN", "common name of the certificate is no text"),
         (((("1.2.3", "x"),), (("CN", "alice"),)), "DN", "an attribute without a name: 1.2.3"),
