@@ -2,7 +2,7 @@
 PostgreSQL check the settings a client asks for, and say how it spells them.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.errors import ServerLost, ServerRefused, as_fatal
 from proxy.pool.parameters import CHANGED, NOTHING_APPLIED, alignment, setting
@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from proxy.wishes import Wishes
 
 
+_LOSSES_MOST: Final = 3
+
+
 class Visit(Stay):
     """Of one login. What it wants is set at the server, and undone when somebody else needs that."""
 
-    async def make(self, wishes: "Wishes", now: int) -> None:
-        """Wait for a server and have it check the wishes; what it says is remembered by the pool.
+    async def make(self, wishes: "Wishes", now: int, losses: int = _LOSSES_MOST) -> None:
+        """Wait for a server and have it check the wishes; what it says is remembered by the pool. Where the
+        server goes away meanwhile another one will do, so many times.
 
         Raises PoolerError: PostgreSQL's own refusal, or that there will be no server.
         """
@@ -26,10 +30,22 @@ class Visit(Stay):
         try:
             server = await self.borrow(now)
             unknown = [(n, v) for n, v in wishes.settings() if accepted.form(n, v) is None]
-            if unknown:
-                await self._check(server, unknown)
+            lost = bool(unknown) and not await self._checked(server, unknown, losses)
         finally:
             self.leave()
+        if lost:
+            again = Visit(self.id, self.pool, self.user)
+            await again.make(wishes, self.pool.dialler.clock(), losses - 1)
+
+    async def _checked(self, server: "Server", wanted: list[tuple[bytes, bytes]], losses: int) -> bool:
+        """False: the server is lost, and another may be asked."""
+        try:
+            await self._check(server, wanted)
+        except ServerLost:
+            if not losses:
+                raise
+            return False
+        return True
 
     async def _check(self, server: "Server", wanted: list[tuple[bytes, bytes]]) -> None:
         pool = self.pool

@@ -145,7 +145,7 @@ async def test_a_client_that_leaves_during_the_check_costs_the_server() -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "during"])
-async def test_a_server_lost_on_the_way_is_an_error(when: str) -> None:
+async def test_where_a_server_is_lost_on_the_way_another_one_is_asked(when: str) -> None:
     book = Playbook()
     if when == "before":
         book.client("Q a")
@@ -154,9 +154,28 @@ async def test_a_server_lost_on_the_way_is_an_error(when: str) -> None:
     else:
         stay = await begun(book)
     book.server_closes()
+    await settle()
+    assert book.state() == "gone"
+    book.opens()
+    await settle()
+    book.to_server(SETS, on=2)
+    book.server(*ACCEPTED, on=2)
+    await stay.task
+    assert book.state(2) == "idle"
+
+
+async def test_a_login_that_loses_every_server_is_told_in_the_end() -> None:
+    book = Playbook()
+    stay = await begun(book)
+    for number in range(1, 4):
+        book.server_closes(on=number)
+        await settle()
+        assert not stay.task.done()
+        book.opens()
+        await settle()
+    book.server_closes(on=4)
     with pytest.raises(ServerLost):
         await stay.task
-    assert book.state() == "gone"
 
 
 async def test_a_server_lost_between_lending_and_waking_is_harmless_when_nothing_is_asked() -> None:
