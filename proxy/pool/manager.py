@@ -207,17 +207,24 @@ class PoolManager:
         return sum(pool.open for pool in self.pools_of(name))
 
     def sweep_databases(self, now: int) -> None:
-        """Forget databases that were made by `*` and not used for autodb_idle_timeout, and removed ones
-        when empty.
+        """Forget databases that were made by `*` and not used for autodb_idle_timeout, or never reached,
+        and removed ones when empty.
         """
         timeout = self.settings.autodb_idle_timeout * SECOND
         for database in list(self.databases.values()):
             if database.clients or not (database.automatic or database.dead):
                 continue
             expired = database.dead or (timeout and now - database.idle_since >= timeout)
-            if expired and self._drop(database):
+            if (expired or self._never_reached(database, now)) and self._drop(database):
                 del self.databases[database.name]
         self._forget_users()
+
+    def _never_reached(self, database: Database, now: int) -> bool:
+        """Whether nobody can have used it: names that are made up before a login must not add up."""
+        pools = list(self.pools_of(database.name))
+        if not pools or database.paused or database.disabled:
+            return False
+        return not any(pool.greeting or pool.open or pool.refused_until > now for pool in pools)
 
     def _forget_users(self) -> None:
         """Clients choose their names: those of nobody who is there, or is configured, are not kept."""

@@ -4,7 +4,7 @@ from proxy.errors import DatabaseDisabled, TooManyClients, UnknownDatabase
 from proxy.pool import states
 from proxy.pool.interfaces import PoolKey
 from proxy.reasons import ServerClosed, Unclean
-from tests.support.doubles import World
+from tests.support.doubles import World, make_settings
 
 # Databases, users, pools.
 
@@ -307,3 +307,34 @@ def test_kill_closes_every_server_and_tells_its_session() -> None:
     assert [server.closed_because for server in world.servers(pool)] == [ServerClosed.KILLED] * 3
     assert pool.open == len(pool.servers[states.CLOSING]) == world.manager.servers_left(None)
     world.check()
+
+
+# The pool of auth_query.
+
+
+def test_whoever_asks_has_a_pool_beside_the_one_of_the_same_role() -> None:
+    world = World(databases={"app": {"user": "owner", "pool_size": 9, "min_pool_size": 3}})
+    database = world.manager.databases["app"]
+    pool = world.manager.auth_pool(database, "owner")
+    assert pool is world.manager.auth_pool(database, "owner")
+    assert pool is not world.pool("app", "alice")
+    assert pool.key == PoolKey("app", "owner", asks=True)
+    assert (pool.settings.pool_size, pool.settings.min_pool_size, pool.forced_user) == (1, 0, False)
+
+
+def test_a_reload_keeps_the_pool_of_auth_query_what_it_is() -> None:
+    world = World(databases={"app": {"host": "old"}})
+    pool = world.manager.auth_pool(world.manager.databases["app"], "asker")
+    world.manager.apply(make_settings(databases={"app": {"host": "new", "pool_size": 7}}))
+    assert pool.settings.hosts == ("new",)
+    assert pool.settings.pool_size == 1
+
+
+def test_the_connection_that_asks_counts_for_the_database_and_is_one() -> None:
+    world = World(databases={"app": {"max_db_connections": 2}})
+    pool = world.manager.auth_pool(world.manager.databases["app"], "asker")
+    for _ in range(3):
+        world.session(pool=pool).asks()
+    assert pool.open == 1
+    assert world.manager.ledger.of_database("app") == 1
+    assert world.manager.ledger.of_user("asker") == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.errors import UnknownDatabase
+from proxy.errors import PoolerError, UnknownDatabase
 from proxy.pool import states
 from proxy.reasons import ServerClosed
 from tests.support.clock import SECOND
@@ -165,10 +165,27 @@ def test_an_automatic_database_with_a_forced_user_and_a_minimum_is_forgotten_too
 def test_without_the_timeout_and_in_the_configuration_databases_stay(databases: dict[str, object]) -> None:
     timeout = 0 if "*" in databases else 1
     world = World(databases=databases, autodb_idle_timeout=timeout)
-    world.pool()
+    world.pool().greeting = {b"server_version": b"18"}
     world.clock.advance(100_000)
     world.manager.sweep_databases(world.clock())
     assert "app" in world.manager.databases
+
+
+def test_names_of_databases_that_nobody_ever_reached_do_not_add_up() -> None:
+    world = World(databases={"*": {}}, autodb_idle_timeout=3600)
+    manager = world.manager
+    for number in range(3):
+        manager.auth_pool(manager.database(f"made up {number}", world.clock()), "asker")
+    refused, paused, new = (manager.auth_pool(manager.database(n, world.clock()), "asker") for n in "rpn")
+    refused.refuse_logins(PoolerError("no such database"), world.clock() + SECOND)
+    manager.pause("p")
+    new.database.clients = 1
+    manager.sweep_databases(world.clock())
+    assert sorted(manager.databases) == ["n", "p", "r"]
+    assert paused.database.paused
+    world.clock.advance(1)
+    manager.sweep_databases(world.clock())
+    assert sorted(manager.databases) == ["n", "p"]
 
 
 # Sizes and timeouts.
