@@ -6,7 +6,7 @@ host whose TLS was not good enough for one pool may be so for another: that is r
 
 from config.effective import PoolSettings
 from config.tls import ServerTls
-from proxy.pool.backoff import FIRST, Backoff, Random
+from proxy.pool.backoff import FIRST, LONGEST, Backoff, Random
 from proxy.pool.interfaces import Host
 
 DEFAULT_UNIX_SOCKET_DIR = "/tmp"
@@ -57,9 +57,13 @@ class Hosts:
         return next((text for host in self.of(settings) if (text := self.backoff(host).error)), "")
 
     def distrust(self, host: Host, settings: PoolSettings, until: int, now: int) -> bool:
-        """Leave a host alone until then (ns), for its TLS will not do; returns whether another is left."""
-        self._distrusted[host, settings.tls] = until
-        return any(self._distrusted_until(other, settings) <= now for other in self.of(settings))
+        """Leave a host alone until then (ns), for its TLS will not do; returns whether another is left.
+
+        In a list at least for a while, or its hosts would take turns without a pause.
+        """
+        others = [other for other in self.of(settings) if other != host]
+        self._distrusted[host, settings.tls] = max(until, now + LONGEST) if others else until
+        return any(self._distrusted_until(other, settings) <= now for other in others)
 
     def trust_again(self) -> None:
         """Settings or certificates may have changed: what was wrong may be right now."""

@@ -1,7 +1,7 @@
 import pytest
 
 from config.effective import PoolSettings
-from proxy.pool.backoff import FIRST
+from proxy.pool.backoff import FIRST, LONGEST
 from proxy.pool.hosts import DEFAULT_UNIX_SOCKET_DIR, Hosts
 from proxy.pool.interfaces import Host
 from tests.support.doubles import Steady, make_settings
@@ -99,14 +99,26 @@ def test_a_port_of_its_own_is_a_host_of_its_own() -> None:
 
 def test_a_host_that_is_not_trusted_is_left_alone_until_its_time_has_come() -> None:
     hosts, settings = Hosts(Steady()), pool_settings("a,b")
-    assert hosts.distrust(Host("a", 5433), settings, until=10, now=0)
+    soon, later = 10 * LONGEST, 20 * LONGEST
+    assert hosts.distrust(Host("a", 5433), settings, soon, now=0)
     assert chosen(hosts, settings, 3) == "bbb"
     assert not hosts.failing(settings)
-    assert not hosts.distrust(Host("b", 5433), settings, until=20, now=0), "no other is left"
-    assert chosen(hosts, settings, 2, now=9) == "--"
-    assert hosts.retry_at(settings, 9) == 10
-    assert chosen(hosts, settings, 2, now=10) == "aa"
-    assert chosen(hosts, settings, 2, now=20) == "ba"
+    assert not hosts.distrust(Host("b", 5433), settings, later, now=0), "no other is left"
+    assert chosen(hosts, settings, 2, now=soon - 1) == "--"
+    assert hosts.retry_at(settings, 0) == soon
+    assert chosen(hosts, settings, 2, now=soon) == "aa"
+    assert chosen(hosts, settings, 2, now=later) == "ba"
+
+
+def test_hosts_that_are_not_trusted_do_not_take_turns_without_a_pause() -> None:
+    """With server_login_retry = 0 the time to leave them alone is over at once."""
+    hosts, settings = Hosts(Steady()), pool_settings("a,b")
+    assert hosts.distrust(Host("a", 5433), settings, until=5, now=5)
+    assert not hosts.distrust(Host("b", 5433), settings, until=5, now=5)
+    assert hosts.retry_at(settings, 5) == 5 + LONGEST
+    alone = pool_settings("c")
+    assert not hosts.distrust(Host("c", 5433), alone, until=5, now=5)
+    assert chosen(hosts, alone, 1, now=5) == "c", "whoever comes next tries it"
 
 
 def test_a_host_is_not_trusted_by_those_with_the_same_settings_only() -> None:
