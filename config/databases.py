@@ -79,7 +79,7 @@ class DatabaseSettings(Section):
     max_db_connections: InheritedCount = live(None, "servers over all users; 0: the global setting")
     max_db_client_connections: InheritedCount = live(None, "clients; 0: the global setting")
     server_lifetime: InheritedSeconds = live(None, "close servers older than this; 0: the global setting")
-    server_auth_methods: AuthMethods | None = live(None, "what its servers may ask of us")
+    require_auth: AuthMethods | None = live(None, "what its servers may ask of us; see `server_auth_methods`")
     sslmode: SslMode | None = live(None, "whether servers must encrypt, and prove who they are")
     sslnegotiation: SslNegotiation | None = live(None, "how TLS begins: `postgres` or `direct`")
     sslrootcert: OptionalText = live(None, "authorities for the server's certificate; `system`: the system's")
@@ -91,7 +91,7 @@ class DatabaseSettings(Section):
     ssl_max_protocol_version: TlsVersion | None = live(None, "newest TLS version")
     server_tls_ciphers: OptionalText = live(None, "ciphers up to TLS 1.2")
     server_tls13_ciphers: OptionalText = live(None, "TLS 1.3 suites")
-    server_channel_binding: ChannelBinding | None = live(
+    channel_binding: ChannelBinding | None = live(
         None, "whether SCRAM logins are tied to the server's TLS certificate"
     )
     query_wait_timeout: InheritedSeconds = live(None, "end clients that get no server in time; 0 is never")

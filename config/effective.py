@@ -96,8 +96,8 @@ def for_pool(settings: "Settings", database: str, user: str) -> PoolSettings:
         connect_query=entry.connect_query,
         startup_parameters=entry.startup_parameters,
         load_balance_hosts=entry.load_balance_hosts,
-        server_auth_methods=_first(entry.server_auth_methods, default=settings.server_auth_methods),
-        server_channel_binding=_first(entry.server_channel_binding, default=settings.server_channel_binding),
+        server_auth_methods=_first(entry.require_auth, default=settings.server_auth_methods),
+        server_channel_binding=_first(entry.channel_binding, default=settings.server_channel_binding),
         tls=server_tls(settings, entry),
     )
 
@@ -138,6 +138,7 @@ def for_auth_pool(settings: "Settings", database: str, user: str) -> PoolSetting
         pool_size=1,
         min_pool_size=0,
         reserve_pool_size=0,
+        query_timeout=0,
     )
 
 

@@ -34,16 +34,16 @@ def test_user_beats_database_beats_global(key: str, global_key: str, values: tup
 
 
 @pytest.mark.parametrize(
-    ("key", "general", "own", "expected"),
+    ("name", "key", "general", "own", "expected"),
     [
-        ("server_auth_methods", "scram-sha-256", "md5, none", ("md5", "none")),
-        ("server_channel_binding", "disable", "require", ChannelBinding.REQUIRE),
+        ("require_auth", "server_auth_methods", "scram-sha-256", "md5, none", ("md5", "none")),
+        ("channel_binding", "server_channel_binding", "disable", "require", ChannelBinding.REQUIRE),
     ],
 )
 def test_what_a_server_may_ask_is_the_databases_before_the_global_setting(
-    key: str, general: str, own: str, expected: object
+    name: str, key: str, general: str, own: str, expected: object
 ) -> None:
-    assert getattr(settings({key: own}, {}, **{key: general}).for_pool("db", "u"), key) == expected
+    assert getattr(settings({name: own}, {}, **{key: general}).for_pool("db", "u"), key) == expected
     inherited = settings({}, {}, **{key: general})
     assert getattr(inherited.for_pool("db", "u"), key) == getattr(inherited, key) != expected
 

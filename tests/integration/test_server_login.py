@@ -30,9 +30,9 @@ def test_a_password_in_clear_text_goes_over_the_unix_socket_where_it_is_allowed(
     own = entry(server, user=role.name, password=role.password or "")
     local = {**own, "host": directory}
     entries = {
-        APP: {**local, "server_auth_methods": "password"},
+        APP: {**local, "require_auth": "password"},
         "unlisted": local,
-        "unencrypted": {**own, "server_auth_methods": "password"},
+        "unencrypted": {**own, "require_auth": "password"},
     }
     pooler = launch(entries)
     with pooler.raw(APP) as client:

@@ -34,17 +34,17 @@ def test_every_method_has_a_word() -> None:
     ("entry", "kind", "data", "text"),
     [
         ({}, 3, b"", "a clear-text password, which is not allowed"),
-        ({"server_auth_methods": "password"}, 3, b"", "a clear-text password over an unencrypted connection"),
-        ({"server_auth_methods": "scram-sha-256"}, 5, b"salt", "an MD5 password, which is not allowed"),
-        ({"server_auth_methods": "md5, none"}, 10, SHA + b"\0", "SCRAM-SHA-256, which is not allowed"),
+        ({"require_auth": "password"}, 3, b"", "a clear-text password over an unencrypted connection"),
+        ({"require_auth": "scram-sha-256"}, 5, b"salt", "an MD5 password, which is not allowed"),
+        ({"require_auth": "md5, none"}, 10, SHA + b"\0", "SCRAM-SHA-256, which is not allowed"),
         (
-            {"server_auth_methods": "scram-sha-256"},
+            {"require_auth": "scram-sha-256"},
             0,
             b"",
             "nothing to prove who we are, which is not allowed",
         ),
-        ({"server_channel_binding": "require"}, 10, SHA + b"\0", "channel binding is required"),
-        ({"server_channel_binding": "require"}, 5, b"salt", "channel binding is required"),
+        ({"channel_binding": "require"}, 10, SHA + b"\0", "channel binding is required"),
+        ({"channel_binding": "require"}, 5, b"salt", "channel binding is required"),
         ({}, 10, PLUS + SHA + b"\0", "SCRAM-SHA-256-PLUS over an unencrypted connection"),
     ],
 )
@@ -63,7 +63,7 @@ async def test_a_server_that_asks_for_what_it_may_not_have_gets_nothing(
 
 
 async def test_the_databases_terms_beat_the_global_ones() -> None:
-    database = {"server_auth_methods": "none"}
+    database = {"require_auth": "none"}
     async with Rig(default_script, database=database, server_auth_methods="scram-sha-256") as rig:
         assert (await opened(rig, pool_of(rig))).state == states.IDLE
 
@@ -79,7 +79,7 @@ async def test_a_unix_socket_may_carry_a_password_in_clear_text(tmp_path: Path) 
         writer.close()
 
     listener = await asyncio.start_unix_server(server, tmp_path / ".s.PGSQL.5432")
-    database = {"password": "geheim", "host": str(tmp_path), "port": 5432, "server_auth_methods": "password"}
+    database = {"password": "geheim", "host": str(tmp_path), "port": 5432, "require_auth": "password"}
     async with listener, Rig(database=database) as rig:
         pool = pool_of(rig)
         dial(rig, pool)
