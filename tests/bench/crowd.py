@@ -202,36 +202,40 @@ async def storm(
     context = trusting_context() if tls else None
     crowd = Crowd()
     inside = [await log_in(address, context) for _ in range(workers)]
-    times = crowd.quiet
-    stop = False
-
-    async def work(login: Login) -> None:
-        while not stop:
-            began = time.perf_counter()
-            await login.ask()
-            times.append(time.perf_counter() - began)
-            await asyncio.sleep(pause)
-
-    async def come() -> Login | None:
-        began = time.perf_counter()
-        try:
-            async with asyncio.timeout(patience):
-                login = await log_in(address, context)
-        except (OSError, Refused, TimeoutError) as error:
-            crowd.lost[repr(error)[:120]] += 1
-            return None
-        crowd.logins.append(time.perf_counter() - began)
-        return login
-
-    tasks = [asyncio.ensure_future(work(login)) for login in inside]
+    phase = [crowd.quiet]
+    tasks = [asyncio.ensure_future(_work(login, phase, pause)) for login in inside]
     await asyncio.sleep(quiet)
-    times = crowd.busy
+    phase[0] = crowd.busy
     began = time.perf_counter()
-    came = await asyncio.gather(*(come() for _ in range(clients)))
+    came = await asyncio.gather(*(_come(address, context, crowd, patience) for _ in range(clients)))
     crowd.took = time.perf_counter() - began
-    stop = True
+    phase.clear()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     crowd.lost.update(f"of those inside: {result!r}" for result in results if result is not None)
     for login in (*inside, *(one for one in came if one is not None)):
         login.close()
     return crowd
+
+
+async def _work(login: Login, phase: list[list[float]], pause: float) -> None:
+    """Ask again and again, and note how long each took in the phase there is; until there is none."""
+    while phase:
+        began = time.perf_counter()
+        await login.ask()
+        if phase:
+            phase[0].append(time.perf_counter() - began)
+        await asyncio.sleep(pause)
+
+
+async def _come(
+    address: Address, context: ssl.SSLContext | None, crowd: Crowd, patience: float
+) -> Login | None:
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(patience):
+            login = await log_in(address, context)
+    except (OSError, Refused, TimeoutError) as error:
+        crowd.lost[repr(error)[:120]] += 1
+        return None
+    crowd.logins.append(time.perf_counter() - began)
+    return login

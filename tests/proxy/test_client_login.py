@@ -1,11 +1,16 @@
 """How the login of a client begins: with its first bytes, in one task, against the clock."""
 
 import asyncio
+import gc
+from collections import Counter
 from typing import cast
 
 import pytest
 
 from proxy.client import Client
+from proxy.connection import Connection
+from proxy.session import Session
+from proxy.turnstile import Gate
 from tests.support import messages as m
 from tests.support.rig import Rig, eventually
 from tests.support.transport import ListTransport
@@ -50,3 +55,26 @@ async def test_the_time_for_a_login_is_over_when_it_is() -> None:
         peer = await rig.client()
         await asyncio.sleep(0.3)  # the limit is on the clock of the loop
         assert (await peer.ask("select 1"))[-1].tag == b"Z"
+
+
+async def test_a_client_that_has_gone_is_freed_without_the_collector() -> None:
+    """A collector that looks at thousands of clients stands still for longer than a turn may take."""
+    async with Rig() as rig:
+        refused = await rig.connect()
+        refused.send(m.startup({"user": "stranger", "database": "app"}))
+        await refused.rest()
+        await refused.gone()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                peer = await rig.client()
+                await peer.ask("select 1")
+                await peer.gone()
+            await eventually(lambda: not rig.worker.lobby.clients)
+            left = Counter(type(one).__name__ for one in gc.get_objects())
+            assert (left[Client.__name__], left[Gate.__name__]) == (0, 0)
+            # The server has a connection, too, and remembers whom it served last.
+            assert (left[Connection.__name__], left[Session.__name__]) == (1, 1)
+        finally:
+            gc.enable()
