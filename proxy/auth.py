@@ -9,8 +9,8 @@ Laws of this file:
 import logging
 import os
 import secrets as random
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, TypeVar
 
 from config.hba import ClientCert, Method, Rule
 from config.types import AuthType
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("howdah")
 
+T = TypeVar("T")
+
 _WITHOUT_SECRETS = frozenset((AuthMethod.ANY,))
 _METHODS = {
     Method.TRUST: AuthMethod.TRUST,
@@ -47,83 +49,92 @@ async def authenticate(client: "Client", wishes: "Wishes", collector: "Collector
     """Have the client prove that it is the user it names. Raises LoginFailed, ProtocolError, PoolerError."""
     if is_our_own_user(client.connection, wishes):
         return LoginResult()
-    rule = await rule_for(client, wishes)
+    user = _User(client, wishes)
+    rule = await _rule_for(user)
     if rule is None and client.lobby.settings.auth_type is not AuthType.CERT:
-        return await _by_password(client, wishes, AuthMethod(client.lobby.settings.auth_type), collector)
+        return await _by_password(user, AuthMethod(client.lobby.settings.auth_type), collector)
     if rule is None or rule.method in (Method.CERT, Method.PEER):
-        return await _by_others_word(client, wishes, rule)
-    result = await _by_password(client, wishes, _METHODS[rule.method], collector)
+        return await _by_others_word(user, rule)
+    result = await _by_password(user, _METHODS[rule.method], collector)
     if rule.clientcert is ClientCert.VERIFY_FULL:
-        await client.lobby.doorkeeper.check_certificate(client, wishes, rule, _roles(client, wishes))
+        await client.lobby.doorkeeper.check_certificate(client, wishes, rule, user.roles)
     return result
 
 
-async def rule_for(client: "Client", wishes: "Wishes") -> Rule | None:
+class _User:
+    """What is found out about a client's user in the course of one login; nothing is asked twice."""
+
+    def __init__(self, client: "Client", wishes: "Wishes") -> None:
+        self.client = client
+        self.wishes = wishes
+        self._secrets: list[Secret] | None = None
+        self._roles: frozenset[str] | None = None
+
+    async def secrets(self) -> list[Secret]:
+        """What it is checked against, from the auth file or by auth_query; empty for an unknown user.
+
+        Raises PoolerError where it cannot be known.
+        """
+        if self._secrets is None:
+            client, wishes = self.client, self.wishes
+            if asks(client, wishes):
+                found = client.lobby.auth_query.secrets(wishes.database, wishes.user, client.peer[0])
+                self._secrets = await self._waiting(found) or []
+            else:
+                self._secrets = secrets_of(client.lobby.settings, wishes.user)
+        return self._secrets
+
+    async def roles(self) -> frozenset[str]:
+        """Which roles it is a member of; only users who are known are asked about."""
+        if self._roles is None:
+            rows: list[tuple[bytes | None, ...]] = []
+            if await self.secrets():
+                asking = self.client.lobby.auth_query
+                rows = await self._waiting(asking.rows(self.wishes.database, MEMBERSHIP, [self.wishes.user]))
+            self._roles = frozenset(from_wire(row[0]) for row in rows if row[0] is not None)
+        return self._roles
+
+    async def _waiting(self, answer: Awaitable[T]) -> T:
+        self.client.waits_for_server = True
+        try:
+            return await answer
+        finally:
+            self.client.waits_for_server = False
+
+
+async def _rule_for(user: _User) -> Rule | None:
     """The rule of auth_hba_file that says how this client has to prove who it is; None where auth_type does.
 
     Raises LoginFailed where there is none, or it says no.
     """
+    client = user.client
     if client.lobby.settings.auth_type is not AuthType.HBA:
         return None
-    return await client.lobby.doorkeeper.rule_for(client, wishes, _roles(client, wishes))
+    return await client.lobby.doorkeeper.rule_for(client, user.wishes, user.roles)
 
 
-async def _by_password(
-    client: "Client", wishes: "Wishes", method: AuthMethod, collector: "Collector"
-) -> LoginResult:
-    secrets = [] if method in _WITHOUT_SECRETS else await secrets_for(client, wishes)
+async def _by_password(user: _User, method: AuthMethod, collector: "Collector") -> LoginResult:
+    client, wishes = user.client, user.wishes
+    secrets = [] if method in _WITHOUT_SECRETS else await user.secrets()
     if not secrets and method is AuthMethod.TRUST and asks(client, wishes):
         raise LoginFailed(sqlstate.INVALID_AUTHORIZATION, "no such user")
     return await _Login(client, wishes, _usual(client, wishes, method, secrets)).run(secrets, collector)
 
 
-async def _by_others_word(client: "Client", wishes: "Wishes", rule: Rule | None) -> LoginResult:
+async def _by_others_word(user: _User, rule: Rule | None) -> LoginResult:
     """By what the system or a certificate says; the user must be one we know, too."""
-    doorkeeper, roles = client.lobby.doorkeeper, _roles(client, wishes)
+    client, wishes, doorkeeper = user.client, user.wishes, user.client.lobby.doorkeeper
     if rule is not None and rule.method is Method.PEER:
         text = NO_PEER
-        await doorkeeper.check_peer(client, wishes, rule, roles)
+        await doorkeeper.check_peer(client, wishes, rule, user.roles)
     else:
         text = NO_CERTIFICATE
-        await doorkeeper.check_certificate(client, wishes, rule, roles)
-    secrets = await secrets_for(client, wishes)
+        await doorkeeper.check_certificate(client, wishes, rule, user.roles)
+    secrets = await user.secrets()
     if not secrets:
         logger.info("%sno such user: %s", client.prefix, printable(wishes.user))
         raise LoginFailed(sqlstate.INVALID_AUTHORIZATION, text)
     return LoginResult(secret=secrets[0])
-
-
-def _roles(client: "Client", wishes: "Wishes") -> Callable[[], Awaitable[frozenset[str]]]:
-    """How to ask for the roles that the user is a member of: once, and only about users who are known."""
-    found: list[frozenset[str]] = []
-
-    async def ask() -> frozenset[str]:
-        if not found:
-            rows: list[tuple[bytes | None, ...]] = []
-            if await secrets_for(client, wishes):
-                client.waits_for_server = True
-                try:
-                    rows = await client.lobby.auth_query.rows(wishes.database, MEMBERSHIP, [wishes.user])
-                finally:
-                    client.waits_for_server = False
-            found.append(frozenset(from_wire(row[0]) for row in rows if row[0] is not None))
-        return found[0]
-
-    return ask
-
-
-async def secrets_for(client: "Client", wishes: "Wishes") -> list[Secret]:
-    """What the client is checked against, from the auth file or by auth_query; empty for an unknown user.
-
-    Raises PoolerError where it cannot be known.
-    """
-    lobby = client.lobby
-    if not asks(client, wishes):
-        return secrets_of(lobby.settings, wishes.user)
-    client.waits_for_server = True
-    found = await lobby.auth_query.secrets(wishes.database, wishes.user, client.peer[0])
-    client.waits_for_server = False
-    return found or []
 
 
 def asks(client: "Client", wishes: "Wishes") -> bool:

@@ -235,10 +235,10 @@ class AuthQuery:
             under_way.sent = True
             self.counts.questions += 1
 
+        safe = key not in self._needs_path
         for _ in range(ATTEMPTS):
             under_way.sent = False
             question = Question(self._pool(source), sql, values, most, begun)
-            safe = key not in self._needs_path
             try:
                 rows = await question.put(self._clock(), safe_path=safe)
             except (ServerLost, Killed) as error:
@@ -249,14 +249,18 @@ class AuthQuery:
             except (ProtocolError, TooMuch) as error:
                 raise _failed(f"{question.where}auth_query failed: {error}") from None
             if question.error is None:
+                if not safe and key not in self._needs_path:
+                    self._needs_path.add(key)
+                    text = "%sauth_query needs the search_path of %s"
+                    logger.info(text, question.where, printable(source.user))
                 return rows
             error_response = ErrorResponse.decode(question.error[5:])
             if error_response.sqlstate in _NO_TEXT:
                 return None
             if not (safe and error_response.sqlstate in _NOT_FOUND):
                 raise _error(question.where, error_response)
-            self._needs_path.add(key)
-            logger.info("%sauth_query needs the search_path of %s", question.where, printable(source.user))
+            # It is remembered only if it helps: no name must be able to bring that about.
+            safe = False
         raise lost
 
     def _pool(self, source: AuthSource) -> Pool:

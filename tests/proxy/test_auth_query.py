@@ -67,6 +67,18 @@ async def test_a_query_that_needs_a_search_path_is_asked_again_with_the_roles_ow
         assert len(script.asked) == 5
 
 
+async def test_a_name_that_fails_anyway_does_not_loosen_the_search_path() -> None:
+    def reply(question: Question) -> Reply:
+        return error("42704", 'role "x" does not exist') if question.value == "x" else ["a", "s"]
+
+    script = Secrets(reply)
+    async with rig(script) as one:
+        with pytest.raises(PoolerError, match=FAILED):
+            await asking(one).secrets("app", "x")
+        await asking(one).secrets("app", "a")
+        assert ["search_path" in one.settings for one in script.asked] == [True, False, True]
+
+
 async def test_the_databases_own_query_user_and_database_are_asked() -> None:
     script = table(alice="secret")
     entry = {"auth_user": ASKER, "auth_query": "mine $1", "auth_dbname": "app"}
