@@ -42,7 +42,7 @@ def pooler(module_launch: Launch, server: Server, secure: Server, pki: Pki) -> P
         secure,
         user=SCRAM_TLS.name,
         password=SCRAM_TLS.password or "",
-        **trusting(pki, "verify-full", server_channel_binding="require"),
+        **trusting(pki, "verify-full", channel_binding="require"),
     )
     return module_launch(entries, user=APP_TRUST.name)
 
