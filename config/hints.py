@@ -14,7 +14,7 @@ from .files import find_beside
 from .problems import Problem, Severity, find_place
 from .settings import Settings
 from .tls import SYSTEM, contradictions, server_tls
-from .types import AuthType
+from .types import AuthType, SslMode
 from .users import UserSettings
 
 Path = tuple[str, ...]
@@ -67,6 +67,9 @@ def _rules(settings: Settings) -> Iterator[Hint]:
         yield ("auth_hba_file",), Severity.WARNING, message
     if settings.auth_type is AuthType.CERT and not settings.client_tls_ca_file:
         message = "without client_tls_ca_file nobody can log in with auth_type cert"
+        yield ("auth_type",), Severity.WARNING, message
+    elif settings.auth_type is AuthType.CERT and settings.client_tls_sslmode is SslMode.DISABLE:
+        message = "with client_tls_sslmode disable nobody can log in with auth_type cert"
         yield ("auth_type",), Severity.WARNING, message
 
 

@@ -13,7 +13,19 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
 
-from config.hba import CONSOLE, Address, AnyWhere, Arrival, Ask, ClientCert, Interface, Method, Rule, match
+from config.hba import (
+    CONSOLE,
+    Address,
+    AnyWhere,
+    Arrival,
+    Ask,
+    ClientCert,
+    Interface,
+    Method,
+    Rule,
+    forms_of,
+    match,
+)
 from config.ident import may_be
 from config.settings import Settings
 from protocol import sqlstate
@@ -80,8 +92,9 @@ class Doorkeeper:
         """The rule that says how the client proves who it is. Raises LoginFailed where none lets it try."""
         arrival = self._arrival(client, wishes)
         while isinstance(found := match(self._settings().hba, arrival), Ask):
-            if found is Ask.HOST:
-                arrival = replace(arrival, host=await self.host_names.find(str(arrival.address)))
+            if found is Ask.HOST and arrival.address is not None:
+                address = forms_of(arrival.address)[0]
+                arrival = replace(arrival, host=await self.host_names.find(str(address)))
             else:
                 arrival = replace(arrival, roles=await roles())
         if found is None:

@@ -5,7 +5,7 @@ import pwd
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psycopg
@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.conftest import Launch
 from tests.support.certificates import EXPIRED, Authority, Files, Pki, self_signed
-from tests.support.pooler import ADMIN, Pooler
+from tests.support.pooler import ADMIN, Pooler, ordinary_user
 from tests.support.rules import CONSOLE_RULE, Rules, refusal
 from tests.support.server import Server
 from tests.support.standard import APP, databases, howdah_only
@@ -109,6 +109,23 @@ def test_another_system_user_is_another_peer(pooler: Pooler, rules: Rules, socke
             assert by_socket(pooler, sockets, "alice") == ""
             assert by_socket(pooler, sockets, "bob") == NO_PEER
         assert by_socket(pooler, sockets, "bob") == ""
+
+
+def test_the_system_user_that_the_pooler_runs_as_is_an_admin_whatever_the_rules(
+    pooler: Pooler, rules: Rules, sockets: Path
+) -> None:
+    daemon = ordinary_user()
+    with rules.at(pooler, "local all all reject", "host all all all reject"):
+        mark = pooler.log_mark()
+        info = pooler.conninfo("pgbouncer", "pgbouncer", host=str(sockets))
+        with system_user(daemon) if daemon else nullcontext():
+            console = psycopg.connect(info, autocommit=True)
+        with console:
+            console.execute("RELOAD")
+        pooler.wait_for_log(r"pgbouncer/pgbouncer@unix\(pid \d+, uid \d+\) admin command: RELOAD", since=mark)
+        assert refusal(pooler, "pgbouncer", "pgbouncer") == "login rejected"
+        if daemon:
+            assert refusal(pooler, "pgbouncer", "pgbouncer", host=str(sockets)) == "login rejected"
 
 
 # --- certificates --------------------------------------------------------------------------------

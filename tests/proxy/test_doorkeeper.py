@@ -151,6 +151,8 @@ async def test_the_host_is_asked_for_its_name_only_where_it_decides(caplog: pyte
     assert hosts.asked == []
     assert await method(rules, tcp()) is Method.MD5
     assert hosts.asked == ["10.0.0.1"]
+    assert await method(rules, tcp("::ffff:10.0.0.2")) is Method.MD5
+    assert hosts.asked == ["10.0.0.1", "10.0.0.2"]
     hosts.name = "a.example.com"
     assert await method(rules, tcp()) == "no authentication method is found"
     assert "host 10.0.0.1 (a.example.com), user" in caplog.text
