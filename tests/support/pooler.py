@@ -166,12 +166,20 @@ class Pooler(Target):
             if self.process.poll() is not None:
                 raise StartFailed(f"exit code {self.process.returncode}\n{self.log()}")
             try:
-                socket.create_connection((self.host, self.port), 1).close()
+                self._knock()
             except OSError:
                 assert time.monotonic() < deadline, f"does not accept connections\n{self.log()}"
                 time.sleep(0.02)
             else:
                 return
+
+    def _knock(self) -> None:
+        """Raises OSError unless all that it is to listen on takes connections."""
+        socket.create_connection((self.host, self.port), 1).close()
+        directory = str(self.settings["unix_socket_dir"])
+        if directory and not directory.startswith("@"):
+            with socket.socket(socket.AF_UNIX) as knocking:
+                knocking.connect(f"{directory}/.s.PGSQL.{self.port}")
 
     def listening(self) -> bool:
         """Whether its TCP port takes connections."""
@@ -284,6 +292,11 @@ class Pooler(Target):
                 return
             assert time.monotonic() < deadline, f"pool {database}: wanted {numbers}, is {pool}"
             time.sleep(0.02)
+
+    def cpu_seconds(self) -> float:
+        """CPU time used so far, which a busy machine does not stretch."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def rss(self) -> int:
         """Resident memory in bytes."""
