@@ -6,6 +6,7 @@ Laws of this file:
 - What a client asked for in its startup packet is used here for its two names and for nothing else.
 """
 
+import hmac
 import logging
 import os
 import secrets as random
@@ -16,7 +17,15 @@ from config.hba import ClientCert, Method, Rule
 from config.types import AuthType
 from protocol import sqlstate
 from protocol.authentication import SALT_LENGTH
-from protocol.login import AuthMethod, Conversation, LoginFailed, LoginResult, Secret, client_login
+from protocol.login import (
+    AuthMethod,
+    Conversation,
+    LoginFailed,
+    LoginResult,
+    ScramVerifier,
+    Secret,
+    client_login,
+)
 from protocol.scram import new_nonce
 from proxy.credentials import NO_PASSWORD, secrets_of
 from proxy.doorkeeper import MEMBERSHIP, NO_CERTIFICATE, NO_PEER
@@ -37,6 +46,8 @@ logger = logging.getLogger("howdah")
 T = TypeVar("T")
 
 _WITHOUT_SECRETS = frozenset((AuthMethod.ANY,))
+# PostgreSQL's own, of SCRAM verifiers (bytes).
+_SALT_LENGTH = 16
 _METHODS = {
     Method.TRUST: AuthMethod.TRUST,
     Method.PASSWORD: AuthMethod.PLAIN,
@@ -118,7 +129,9 @@ async def _by_password(user: _User, method: AuthMethod, collector: "Collector") 
     secrets = [] if method in _WITHOUT_SECRETS else await user.secrets()
     if not secrets and method is AuthMethod.TRUST and asks(client, wishes):
         raise LoginFailed(sqlstate.INVALID_AUTHORIZATION, "no such user")
-    return await _Login(client, wishes, _usual(client, wishes, method, secrets)).run(secrets, collector)
+    if asks(client, wishes) and all(secret == NO_PASSWORD for secret in secrets):
+        secrets = _decoys(client, wishes)
+    return await _Login(client, wishes, method).run(secrets, collector)
 
 
 async def _by_others_word(user: _User, rule: Rule | None) -> LoginResult:
@@ -145,11 +158,21 @@ def asks(client: "Client", wishes: "Wishes") -> bool:
     )
 
 
-def _usual(client: "Client", wishes: "Wishes", method: AuthMethod, secrets: list[Secret]) -> AuthMethod:
-    """With auth_type md5 a user's secret decides whether SCRAM is spoken; without one, what is usual does."""
-    if method is AuthMethod.MD5 and all(secret == NO_PASSWORD for secret in secrets) and asks(client, wishes):
-        return AuthMethod.SCRAM_SHA_256 if client.lobby.auth_query.scram_usual else method
-    return method
+def _decoys(client: "Client", wishes: "Wishes") -> list[Secret]:
+    """In place of a secret that auth_query has not found: of the kind it usually finds, opened by nothing.
+
+    So who cannot come in meets the same exchange, in the same time, as who can. The same name always meets
+    the same salt.
+    """
+    iterations = client.lobby.auth_query.usual_iterations
+    if iterations is None:
+        return []
+    user = to_wire(wishes.user)
+    salt, stored, server = (
+        hmac.digest(client.lobby.mock_key, purpose + user, "sha256")
+        for purpose in (b"salt\0", b"stored\0", b"server\0")
+    )
+    return [ScramVerifier(iterations, salt[:_SALT_LENGTH], stored, server)]
 
 
 class _Login:

@@ -18,6 +18,7 @@ from protocol import sqlstate
 from protocol.errors import ProtocolError
 from protocol.login import ScramVerifier, Secret, parse_secret
 from protocol.report import ErrorResponse
+from protocol.scram import DEFAULT_ITERATIONS
 from proxy.answers import Answers, Asked, Known, Throttle
 from proxy.credentials import NO_PASSWORD
 from proxy.errors import (
@@ -98,8 +99,8 @@ class AuthQuery:
 
     def __init__(self, manager: PoolManager, clock: Callable[[], int]) -> None:
         self.counts = AuthCounts()
-        self.scram_usual = True
-        """Whether the user asked about last has a SCRAM secret."""
+        self.usual_iterations: int | None = DEFAULT_ITERATIONS
+        """Of the SCRAM secret of the user who was found last; None if it is of another kind."""
         self._manager = manager
         self._clock = clock
         self._answers = Answers()
@@ -219,7 +220,8 @@ class AuthQuery:
         if secrets is None:
             self.counts.unknown += 1
         elif secrets != [NO_PASSWORD]:
-            self.scram_usual = isinstance(secrets[0], ScramVerifier)
+            found = secrets[0]
+            self.usual_iterations = found.iterations if isinstance(found, ScramVerifier) else None
         if self._manager.settings.auth_query_cache:
             self._answers.put(asked, Known(secrets, self._clock()))
         return secrets

@@ -2,6 +2,8 @@
 
 import pytest
 
+from protocol.login import Derive
+from proxy.derive import Deriver
 from tests.proxy.asking import ASKER, Reply, Secrets, error, table
 from tests.support import messages as m
 from tests.support import scram
@@ -116,6 +118,31 @@ async def test_an_unknown_user_meets_what_a_known_one_meets(auth_type: str) -> N
             assert first[0] == "SASL authentication failed" == (await by_scram(one, "alice", "no"))[0]
             assert (first[1]["s"], first[1]["i"]) == (again[1]["s"], "4096")
         assert len(script.asked) == 7
+
+
+async def test_an_unknown_user_meets_as_many_iterations_as_are_usual() -> None:
+    async with rig(table(alice=scram.verifier("hers", iterations=5000)), auth_type="scram-sha-256") as one:
+        assert (await by_scram(one, "nobody", "x"))[1]["i"] == "4096"
+        first = await by_scram(one, "alice", "hers")
+        again = await by_scram(one, "nobody", "x")
+        assert (first[0], first[1]["i"], again[1]["i"]) == ("R", "5000", "5000")
+
+
+async def test_a_clear_text_password_of_an_unknown_user_is_derived_as_that_of_a_known_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    derived: list[bytes] = []
+    derive = Deriver.derive
+
+    async def note(deriver: Deriver, step: Derive) -> bytes:
+        derived.append(step.password)
+        return await derive(deriver, step)
+
+    monkeypatch.setattr(Deriver, "derive", note)
+    async with rig(table(alice=scram.verifier("hers"), expired=None), auth_type="plain") as one:
+        for user in ("alice", "nobody", "expired"):
+            assert await by_password(one, user, f"of {user}") == "password authentication failed"
+    assert derived == [b"of alice", b"of nobody", b"of expired"]
 
 
 async def test_where_md5_secrets_are_usual_an_unknown_user_meets_md5() -> None:
