@@ -19,7 +19,7 @@ ROLES = (
     "create role hba_member login in role hba_admins",
     "create role hba_plain login",
     "create role hba_super login superuser",
-    "create role \"hba 'odd\"\" one\" login in role hba_staff",
+    'create role "hba \'odd"" one" login in role hba_staff',
 )
 MEMBER, PLAIN, SUPER, ODD = "hba_member", "hba_plain", "hba_super", "hba 'odd\" one"
 
