@@ -62,6 +62,7 @@ async def authenticate(client: "Client", wishes: "Wishes", collector: "Collector
         return LoginResult()
     user = _User(client, wishes)
     rule = await _rule_for(user)
+    client.method = rule.method.value if rule is not None else client.lobby.settings.auth_type.value
     if rule is None and client.lobby.settings.auth_type is not AuthType.CERT:
         return await _by_password(user, AuthMethod(client.lobby.settings.auth_type), collector)
     if rule is None or rule.method in (Method.CERT, Method.PEER):

@@ -57,7 +57,7 @@ _READY: Final = ReadyForQuery(tags.STATUS_IDLE).encode()
 
 
 class Client:
-    """Of one connection from the listener. Times are nanoseconds."""
+    """Of one connection from the listener. Times are nanoseconds. `method`: how it has to prove who it is."""
 
     __slots__ = (
         "_admitted",
@@ -73,6 +73,7 @@ class Client:
         "is_cancel",
         "is_special",
         "lobby",
+        "method",
         "peer",
         "prefix",
         "session",
@@ -100,6 +101,7 @@ class Client:
         self.prefix = _NOBODY
         self._admitted = False
         self.waits_for_server = False
+        self.method = ""
         self._login: asyncio.Task[None] | None = None
         self._patience: asyncio.TimerHandle | None = None
 

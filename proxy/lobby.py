@@ -130,7 +130,7 @@ class Lobby:
 
     def count_login_failure(self, client: "Client") -> None:
         """A client did not prove who it is."""
-        self.login_failures[self.settings.auth_type.value] += 1
+        self.login_failures[client.method or self.settings.auth_type.value] += 1
 
 
 def _mock_key(settings: Settings) -> bytes:

@@ -1,5 +1,7 @@
 """auth_type = hba: who comes in is what the first rule says that fits."""
 
+import re
+import urllib.request
 from collections.abc import Iterator
 
 import psycopg
@@ -8,7 +10,7 @@ import pytest
 from proxy.host_names import confirmed_name
 from tests.conformance.logins import MD5, PASSWORDS, PLAIN, SCRAM, SECRETS
 from tests.integration.conftest import Launch
-from tests.support.pooler import ADMIN, CONSOLE, Pooler, StartFailed, run_to_the_end
+from tests.support.pooler import ADMIN, CONSOLE, Pooler, StartFailed, free_port, run_to_the_end
 from tests.support.rules import Rules, refusal
 from tests.support.server import Server
 from tests.support.standard import APP, ONE, build, databases, entry, howdah_only
@@ -205,6 +207,19 @@ def test_another_file_can_be_set_on_the_console(pooler: Pooler, rules: Rules) ->
     assert refusal(pooler, APP, "alice") == ""
     pooler.admin("RELOAD")
     assert refusal(pooler, APP, "alice") == NO_RULE
+
+
+def test_refused_logins_are_counted_by_the_method_of_their_rule(launch: Launch, server: Server) -> None:
+    with Rules() as rules:
+        rules.write("host app alice all scram-sha-256", "host app bob all md5", "host app all all reject")
+        port = free_port()
+        settings = {**rules.settings, "metrics_addr": "127.0.0.1", "metrics_port": port}
+        pooler = launch(databases(server, user=server.user), settings, secrets={"alice": "x", "bob": "x"})
+        for user in ("alice", "bob", "bob", "carol"):
+            refusal(pooler, APP, user, password="wrong")
+        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+        counted = dict(re.findall(r'auth_failures_total\{method="(.+?)"\} (\S+)', page))
+        assert counted == {"scram-sha-256": "1.0", "md5": "2.0", "hba": "1.0"}
 
 
 # --- the console ---------------------------------------------------------------------------------

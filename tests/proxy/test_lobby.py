@@ -78,7 +78,10 @@ def test_errors_are_counted_by_known_database_and_class() -> None:
 def test_failed_logins_are_counted_by_method() -> None:
     room = lobby(auth_type="scram-sha-256")
     room.count_login_failure(guest(room))
-    assert room.login_failures == {"scram-sha-256": 1}
+    client = guest(room)
+    client.method = "peer"
+    room.count_login_failure(client)
+    assert room.login_failures == {"scram-sha-256": 1, "peer": 1}
 
 
 def test_only_those_who_said_anything_are_logged_as_they_leave(caplog: pytest.LogCaptureFixture) -> None:
