@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 
-from .databases import FALLBACK, DatabaseSettings
+from .databases import FALLBACK, RESERVED, DatabaseSettings
 from .effective import pool_size
 from .files import find_beside
 from .problems import Problem, Severity, find_place
@@ -33,7 +33,7 @@ _ENTRY = {"sslmode", "sslnegotiation", "sslrootcert", "sslkey"} | {
 def hints(settings: Settings, places: Mapping[Path, Problem], file: str | None) -> list[Problem]:
     """Return what the settings as a whole deserve to be told, each at the line of the key to blame."""
     found: list[Problem] = []
-    for rule in (_listening, _rules, _logins, _secrets, _pools, _databases, _server_encryption):
+    for rule in (_listening, _rules, _logins, _secrets, _auth_query, _pools, _databases, _server_encryption):
         for path, severity, message in rule(settings):
             place = find_place(path, places) or Problem(file or "settings", 0, path[-1], "")
             key = place.key if path in places else path[-1]
@@ -79,10 +79,10 @@ def _logins(settings: Settings) -> Iterator[Hint]:
             if entry.user is None:
                 message = "with auth_type any nobody can use a database that has no user of its own"
                 yield ("databases", name), Severity.WARNING, message
-    elif settings.auth_file is None:
+    elif settings.auth_file is None and not _askers(settings):
         message = f"without auth_file nobody can log in with auth_type {settings.auth_type}"
         yield ("auth_type",), Severity.WARNING, message
-    elif settings.credentials:
+    elif settings.credentials and settings.auth_user is None:
         for key in ("admin_users", "stats_users"):
             for user in getattr(settings, key):
                 if user not in settings.credentials:
@@ -99,6 +99,43 @@ def _secrets(settings: Settings) -> Iterator[Hint]:
             if secrets and all(secret.reveal().startswith(b"md5") for secret in secrets):
                 message = f'"{user}" has only an md5 secret, which is of no use with scram-sha-256'
                 yield ("auth_file",), Severity.WARNING, message
+
+
+def _askers(settings: Settings) -> dict[Path, str]:
+    """Return who asks auth_query, by where the configuration says so."""
+    found: dict[Path, str | None] = {("auth_user",): settings.auth_user}
+    for name, entry in settings.databases.items():
+        found["databases", name, "auth_user"] = entry.auth_user
+    return {path: user for path, user in found.items() if user is not None}
+
+
+def _auth_query(settings: Settings) -> Iterator[Hint]:
+    askers = _askers(settings)
+    for path, user in askers.items():
+        if user not in settings.credentials:
+            message = f'"{user}" is not in auth_file: servers must let it in without a password'
+            yield path, Severity.WARNING, message
+    if not askers:
+        for key in settings.model_fields_set & {"auth_query", "auth_dbname"}:
+            yield (key,), Severity.WARNING, "has no effect without auth_user"
+    yield from _question((), settings.auth_query, settings.auth_dbname, settings)
+    for name, entry in settings.databases.items():
+        yield from _question(("databases", name), entry.auth_query, entry.auth_dbname, settings)
+    fallback = settings.databases.get(FALLBACK)
+    where = fallback and (fallback.auth_dbname or settings.auth_dbname)
+    if fallback and not where and (fallback.auth_user or settings.auth_user):
+        message = "auth_query runs in whichever database a client names; auth_dbname would name one"
+        yield ("databases", FALLBACK), Severity.WARNING, message
+
+
+def _question(path: Path, query: str | None, database: str | None, settings: Settings) -> Iterator[Hint]:
+    if query is not None and "$1" not in query:
+        yield (*path, "auth_query"), Severity.WARNING, "has no $1, where the name of the user would stand"
+    if database in RESERVED:
+        message = f'cannot use the reserved "{database}" database as an auth_dbname'
+        yield (*path, "auth_dbname"), Severity.WARNING, message
+    elif database is not None and settings.database(database) is None:
+        yield (*path, "auth_dbname"), Severity.WARNING, f'there is no database "{database}"'
 
 
 def _mode(path: str) -> int:
