@@ -1,5 +1,7 @@
 """Rules by role: `+role` and `samerole` are asked of the server, by the role that asks auth_query."""
 
+import os
+import pwd
 from collections.abc import Iterator
 
 import pytest
@@ -46,7 +48,8 @@ def pooler(module_launch: Launch, server: Server, rules: Rules, roles: None) -> 
         "hba_staff": entry(server, user=server.user, auth_user=server.postgres.user),
         "lonely": entry(server, user=server.user),
     }
-    return module_launch(entries, rules.settings, secrets={"listed": "", server.postgres.user: ""})
+    settings = {**rules.settings, "unix_socket_dir": str(rules.sockets)}
+    return module_launch(entries, settings, secrets={"listed": "", server.postgres.user: ""})
 
 
 def test_a_member_of_the_role_comes_in_also_by_way_of_another_role(pooler: Pooler, rules: Rules) -> None:
@@ -107,3 +110,17 @@ def test_where_nobody_can_be_asked_nobody_comes_in(pooler: Pooler, rules: Rules)
 def test_roles_are_not_asked_for_where_the_rules_do_not_need_them(pooler: Pooler, rules: Rules) -> None:
     with rules.at(pooler, "host all listed all trust", "host all +hba_staff all reject"):
         assert refusal(pooler, "lonely", "listed") == ""
+
+
+def test_a_map_may_ask_for_a_role_too(pooler: Pooler, rules: Rules) -> None:
+    me = pwd.getpwuid(os.getuid()).pw_name
+    with rules.at(pooler, "local all all peer map=m", maps=(f"m {me} +hba_staff", f"m {me} hba_nobody")):
+        assert refusal(pooler, APP, MEMBER, host=str(rules.sockets)) == ""
+        assert refusal(pooler, APP, PLAIN, host=str(rules.sockets)) == "unix socket login rejected"
+
+
+def test_a_peer_may_be_a_user_whom_only_the_server_knows(pooler: Pooler, rules: Rules) -> None:
+    me = pwd.getpwuid(os.getuid()).pw_name
+    with rules.at(pooler, "local all all peer map=m", maps=(f"m {me} all",)):
+        assert refusal(pooler, APP, PLAIN, host=str(rules.sockets)) == ""
+        assert refusal(pooler, APP, "hba_unheard", host=str(rules.sockets)) == "unix socket login rejected"

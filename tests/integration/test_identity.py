@@ -2,8 +2,6 @@
 
 import os
 import pwd
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -33,11 +31,8 @@ def rules() -> Iterator[Rules]:
 
 
 @pytest.fixture(scope="module")
-def sockets() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="howdah-sockets-"))
-    folder.chmod(0o777)
-    yield folder
-    shutil.rmtree(folder)
+def sockets(rules: Rules) -> Path:
+    return rules.sockets
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,16 @@ CONSOLE_RULE = f"host pgbouncer {ADMIN},{STATS} all trust"
 
 
 class Rules:
-    """Two files in a folder that the pooler may look into."""
+    """Two files in a folder that the pooler may look into; in `sockets` it may make its own."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="howdah-rules-"))
         self.folder.chmod(0o755)
         self.hba = self.folder / "hba.conf"
         self.ident = self.folder / "ident.conf"
+        self.sockets = self.folder / "sockets"
+        self.sockets.mkdir()
+        self.sockets.chmod(0o777)
         self.write()
 
     def write(self, *rules: str, maps: tuple[str, ...] = ()) -> None:
