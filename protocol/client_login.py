@@ -5,11 +5,12 @@ changes, and the same answer; nothing about the reason is said before the exchan
 AuthenticationOk is not sent here: it begins the welcome, which is the caller's.
 """
 
+import functools
 import hmac
 import secrets as random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeGuard
 
 from . import sqlstate, tags
 from .authentication import (
@@ -35,6 +36,7 @@ from .scram import (
 from .secret import Md5Secret, PlainSecret, Secret, md5_response, md5_secret
 
 _SALT_LENGTH: Final = 16
+_EMPTY: Final = PlainSecret(b"")
 # What is offered without and with channel binding, and the message that says so.
 _OFFERS: Final = tuple(
     (mechanisms, AuthenticationSASL(mechanisms).encode())
@@ -80,7 +82,7 @@ def client_login(
         if not secrets:
             raise LoginFailed(sqlstate.INVALID_AUTHORIZATION, '"trust" authentication failed')
         return LoginResult(secret=secrets[0])
-    usable = [secret for secret in secrets if secret != PlainSecret(b"")]
+    usable = [secret for secret in secrets if secret != _EMPTY]
     if method is AuthMethod.PLAIN:
         return (yield from _plain_login(user, usable))
     if method is AuthMethod.MD5 and not _only_scram_serves(usable):
@@ -156,31 +158,39 @@ class _Offer:
 
     def __post_init__(self) -> None:
         first = next((secret for secret in self.secrets if isinstance(secret, ScramVerifier)), None)
-        self.salt = first.salt if first else self._mock(b"salt")[:_SALT_LENGTH]
+        made_up = self._mock(b"salt")[:_SALT_LENGTH]
+        self.salt = first.salt if first else made_up
         self.iterations = first.iterations if first else self.iterations
 
     def opened_by(self, server: ScramServer) -> Conversation[LoginResult | None]:
-        """Return the result for the secret that the client's proof was made from, None if there is none."""
-        for secret in self.secrets:
+        """Return the result for the secret that the client's proof was made from, None if there is none.
+
+        An unknown user goes the way of a known one, with a made-up verifier that lets nobody in.
+        """
+        made_up = ScramVerifier(self.iterations, self.salt, self._mock(b"stored"), b"")
+        for secret in [secret for secret in self.secrets if self._fits(secret)] or [made_up]:
             if isinstance(secret, PlainSecret):
                 salted = yield from derive(secret.password, self.salt, self.iterations)
-                verifier = ScramKeys.of(salted, self.salt, self.iterations).verifier()
-            elif isinstance(secret, ScramVerifier) and self._fits(secret):
-                verifier = secret
+                verifier = _verifier(salted, self.salt, self.iterations)
             else:
-                continue
+                verifier = secret
             keys = server.keys(verifier)
-            if keys:
+            if keys and secret is not made_up:
                 return LoginResult(AuthenticationSASLFinal(server.answer(keys)).encode(), secret, keys)
-        # An unknown user costs the same arithmetic; its made-up verifier lets nobody in whatever it says.
-        server.keys(ScramVerifier(self.iterations, self.salt, self._mock(b"stored"), self._mock(b"server")))
         return None
 
-    def _fits(self, verifier: ScramVerifier) -> bool:
-        return (verifier.salt, verifier.iterations) == (self.salt, self.iterations)
+    def _fits(self, secret: Secret) -> TypeGuard[PlainSecret | ScramVerifier]:
+        if isinstance(secret, ScramVerifier):
+            return secret.salt == self.salt and secret.iterations == self.iterations
+        return isinstance(secret, PlainSecret)
 
     def _mock(self, purpose: bytes) -> bytes:
         return hmac.digest(self.mock_key, purpose + b"\0" + self.user, "sha256")
+
+
+@functools.lru_cache(maxsize=1000)
+def _verifier(salted_password: bytes, salt: bytes, iterations: int) -> ScramVerifier:
+    return ScramKeys.of(salted_password, salt, iterations).verifier()
 
 
 def _scram_login(offer: _Offer, nonce: str | None, binding: bytes | None) -> Conversation[LoginResult]:
