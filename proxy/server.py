@@ -117,13 +117,9 @@ class Server:
         self.applied: Applied = NOTHING_APPLIED
         self.pid = 0
         self.secret = b""
-        self.listening = False
-        self.used = False
-        self.errored = False
+        self.listening = self.used = self.errored = False
         self.generation = 0
-        self.connected_at = 0
-        self.released_at = 0
-        self.expires_at = 0
+        self.connected_at = self.released_at = self.expires_at = 0
         self.close_needed: ServerClosed | None = None
         self.close_reason: ServerClosed | None = None
         self.closing = False
