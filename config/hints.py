@@ -65,6 +65,10 @@ def _rules(settings: Settings) -> Iterator[Hint]:
     if settings.auth_type is not AuthType.HBA and settings.auth_hba_file:
         message = f"has no effect while auth_type is {settings.auth_type}"
         yield ("auth_hba_file",), Severity.WARNING, message
+    for key in ("auth_hba_file", "auth_ident_file"):
+        path = getattr(settings, key)
+        if path and _mode(find_beside(path, settings.conffile)) & stat.S_IWOTH:
+            yield (key,), Severity.WARNING, "every user of this machine can change it"
     if settings.auth_type is AuthType.CERT and not settings.client_tls_ca_file:
         message = "without client_tls_ca_file nobody can log in with auth_type cert"
         yield ("auth_type",), Severity.WARNING, message

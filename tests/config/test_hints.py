@@ -162,3 +162,13 @@ def test_hint_about_a_key_that_is_not_written_stands_at_the_table_around_it(tmp_
 def test_hint_about_settings_without_a_file(tmp_path: Path) -> None:
     (problem,) = hints(make(tmp_path, databases={}), {}, None)
     assert str(problem).startswith("settings: warning: databases:")
+
+
+@pytest.mark.parametrize("key", ["auth_hba_file", "auth_ident_file"])
+def test_rules_that_everybody_can_change_are_pointed_out(tmp_path: Path, key: str) -> None:
+    rules = tmp_path / "rules"
+    rules.touch(mode=0o644)
+    settings = make(tmp_path, **{"auth_type": "hba", "auth_hba_file": str(tmp_path / "h"), key: str(rules)})
+    assert found(settings) == []
+    rules.chmod(0o666)
+    assert found(settings) == [(key, "every user of this machine can change it", Severity.WARNING)]
