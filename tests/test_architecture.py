@@ -22,12 +22,12 @@ HOT = {
     "protocol/outstanding.py",
     "protocol/rename.py",
     "proxy/prepared.py",
-    "proxy/session.py",
+    "proxy/session_replies.py",
+    "proxy/session_requests.py",
 }
 """Where a loop may be long and repeat itself, because a call per message costs more than it explains."""
 
 LONG_FILES: dict[str, str] = {
-    "proxy/session.py": "the hot path, whole: a call more per message can be measured",
     "proxy/server.py": "everything that may change what is known of one server connection",
     "tests/protocol/test_scram.py": "two lists of mutated messages",
     "tests/proxy/test_cli.py": "one command line",

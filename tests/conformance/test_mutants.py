@@ -98,7 +98,7 @@ def test_a_copy_differs_from_the_product_by_its_fault_alone() -> None:
             path for path in paths if path.read_bytes() != (folder / path.relative_to(ROOT)).read_bytes()
         ]
         assert other == [ROOT / FAULTS[0].file]
-        assert not list((folder / FAULTS[0].file).parent.glob("__pycache__/session.*"))
+        assert not list((folder / FAULTS[0].file).parent.glob("__pycache__/session_replies.*"))
     assert not folder.exists()
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.reasons import ClientClosed, ServerClosed
-from proxy.session import HELD_MOST
+from proxy.session_waiting import HELD_MOST
 from tests.support import messages as m
 from tests.support.named import elsewhere, give_back, prepare, taken, two_servers, unknown
 from tests.support.playbook import Playbook

@@ -35,7 +35,9 @@ HALF: Final = Selection(_OVER + "a_server_that_has_half_a_message_is_lent_to_nob
 LATE_CANCEL: Final = Selection(_OVER + "a_cancel_that_is_late_finds_nobody_else")
 WRONG_KEY: Final = Selection(_OVER + "a_key_with_another_secret_cancels_nobody")
 
-_SESSION: Final = "proxy/session.py"
+_REPLIES: Final = "proxy/session_replies.py"
+_REQUESTS: Final = "proxy/session_requests.py"
+_WAITING: Final = "proxy/session_waiting.py"
 _OUTSTANDING: Final = "protocol/outstanding.py"
 _PREPARED: Final = "proxy/prepared.py"
 _SERVER: Final = "proxy/server.py"
@@ -44,28 +46,28 @@ _STATEMENTS: Final = "proxy/pool/statements.py"
 FAULTS: Final = (
     Fault(
         "released at the first ReadyForQuery",
-        (_SESSION, "Session._ready"),
+        (_REPLIES, "Replies._ready"),
         "            if not outstanding.queue:",
         "            if True:",
         PIPELINED,
     ),
     Fault(
         "a parameter is not aligned",
-        (_SESSION, "Session._link"),
+        (_WAITING, "Waiting._link"),
         "if server.values is self.values and",
         "if",
         EXCHANGES,
     ),
     Fault(
         "statements are closed in the middle of a transaction",
-        (_SESSION, "Session._to_server"),
+        (_REQUESTS, "Requests._to_server"),
         "if fresh and server.statements.crowded:",
         "if server.statements.crowded:",
         EXCHANGES,
     ),
     Fault(
         "released with bytes in the buffer",
-        (_SESSION, "Session._release"),
+        (_REPLIES, "Replies._release"),
         'b"" if stop == len(buffer) else buffer[stop:]',
         'b""',
         TOO_MUCH,
@@ -86,21 +88,21 @@ FAULTS: Final = (
     ),
     Fault(
         "released with half a request",
-        (_SESSION, "Session._release"),
+        (_REPLIES, "Replies._release"),
         "if self.framer.rest and",
         "if False and",
         HALF,
     ),
     Fault(
         "what comes later overtakes what waits",
-        (_SESSION, "Session._flush_pieces"),
+        (_WAITING, "Waiting._flush_pieces"),
         "            if self.held is None:",
         "            if True:",
         IN_ORDER,
     ),
     Fault(
         "late COPY data is forwarded",
-        (_SESSION, "Session._to_server"),
+        (_REQUESTS, "Requests._to_server"),
         "elif not outstanding.may_copy():",
         "elif False:",
         LATE_COPY,
