@@ -6,6 +6,7 @@ tests.bench.timing` measures that, too.
 
 import asyncio
 import gc
+import statistics
 import time
 
 import pytest
@@ -15,7 +16,7 @@ from protocol.messages import Message
 from protocol.scram import ScramClient, ScramKeys
 from proxy.client import Client
 from proxy.lobby import Lobby
-from tests.bench.timing import BAR, difference
+from tests.bench.timing import BAR
 from tests.support import messages as m
 from tests.support.rig import Rig
 from tests.support.scram import verifier
@@ -83,7 +84,9 @@ async def test_an_unknown_user_costs_what_a_known_one_does(secret: str) -> None:
                     found.append(await failing_login(lobby, user))
         finally:
             gc.enable()
-    assert difference(known, unknown) < BAR
+    # Pair by pair: the pace of the machine changes from one second to the next.
+    apart = statistics.median(one - other for one, other in zip(known, unknown, strict=True))
+    assert abs(apart) < BAR * statistics.median(unknown)
 
 
 async def salt_of(user: str, secrets: dict[str, str]) -> bytes:
