@@ -188,6 +188,15 @@ class _Login:
 
     async def run(self, secrets: list[Secret], collector: "Collector") -> LoginResult:
         """Raises LoginFailed, ProtocolError."""
+        rotation, user, address = self._client.lobby.rotation, self._wishes.user, self._client.peer[0]
+        secrets = rotation.ordered(user, address, secrets)
+        try:
+            return await self._exchange(secrets, collector)
+        except LoginFailed:
+            rotation.failed(user, address, secrets)
+            raise
+
+    async def _exchange(self, secrets: list[Secret], collector: "Collector") -> LoginResult:
         lobby = self._client.lobby
         conversation = self._begin(secrets)
         converse, derive = self._client.connection.converse, lobby.deriver.derive

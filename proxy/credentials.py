@@ -4,7 +4,7 @@ with.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from config.settings import Settings
@@ -30,6 +30,10 @@ password.
 """
 
 
+LEARNT_MOST: Final = 2
+"""Of a rotation there are an old and a new one."""
+
+
 def secrets_of(settings: Settings, user: str) -> list[Secret]:
     """What the auth file has for a user; empty for a user it does not name."""
     listed = settings.credentials.get(user)
@@ -46,12 +50,12 @@ def secrets_of(settings: Settings, user: str) -> list[Secret]:
 
 @dataclass(slots=True)
 class Credentials:
-    """What a pool's servers may be opened with, beside what is configured. `learnt` is from a client's login;
-    `turn` is that of the secret to be tried next, of which `refused` in a row have been.
+    """What a pool's servers may be opened with, beside what is configured. `learnt`: from clients' logins,
+    the latest first. `served`: by which a server was opened last; `refused`: how many were not taken since.
     """
 
-    learnt: Secret | ScramKeys | None = None
-    turn: int = 0
+    learnt: list[Secret | ScramKeys] = field(default_factory=list)
+    served: Secret | ScramKeys | None = None
     refused: int = 0
 
 
@@ -59,7 +63,7 @@ def learn_credential(pool: "Pool", result: LoginResult) -> None:
     """What let a client in may open servers as the same user, too.
 
     The keys of a SCRAM login do, where they fit a verifier that the server has as well; and a secret that was
-    not in the auth file. A new one is tried at once, whatever became of the one before.
+    not in the auth file. A new one is tried at once, whatever became of those before.
     """
     if pool.forced_user or result.secret is None:
         return
@@ -68,17 +72,19 @@ def learn_credential(pool: "Pool", result: LoginResult) -> None:
         listed = pool.key.user in pool.common.credentials
         found = None if listed or result.secret == NO_PASSWORD else result.secret
     credentials = _of(pool)
-    if found is not None and found != credentials.learnt:
-        credentials.learnt = found
+    if found is not None and found not in credentials.learnt:
+        credentials.learnt = [found, *credentials.learnt[: LEARNT_MOST - 1]]
+        credentials.refused = 0
         pool.hold_off(0)
 
 
 def credential_of(pool: "Pool") -> Secret | ScramKeys | None:
     """With what to log in to servers: the configured password, else a plain one of auth_file's, else what a
-    client's own login showed, if that is not out of date, else what auth_file has.
+    client's own login showed, if that is not out of date, else what auth_file has. Of several, the one that
+    served last comes first.
     """
     choices = _choices(pool)
-    return choices[_of(pool).turn % len(choices)] if choices else None
+    return choices[_of(pool).refused % len(choices)] if choices else None
 
 
 def credential_refused(pool: "Pool", code: str) -> bool:
@@ -87,7 +93,6 @@ def credential_refused(pool: "Pool", code: str) -> bool:
     if code not in (sqlstate.INVALID_PASSWORD, sqlstate.INVALID_AUTHORIZATION):
         return False
     credentials.refused += 1
-    credentials.turn += 1
     if credentials.refused < len(_choices(pool)):
         return True
     credentials.refused = 0
@@ -96,7 +101,9 @@ def credential_refused(pool: "Pool", code: str) -> bool:
 
 def credential_taken(pool: "Pool") -> None:
     """PostgreSQL has let us in."""
-    _of(pool).refused = 0
+    credentials = _of(pool)
+    credentials.served = credential_of(pool)
+    credentials.refused = 0
 
 
 def _of(pool: "Pool") -> Credentials:
@@ -109,18 +116,16 @@ def _choices(pool: "Pool") -> Sequence[Secret | ScramKeys]:
     if pool.settings.password is not None:
         return [parse_secret(pool.settings.password.reveal())]
     secrets = [secret for secret in secrets_of(pool.common, pool.key.user) if secret != NO_PASSWORD]
-    plain = [secret for secret in secrets if isinstance(secret, PlainSecret)]
-    if plain:
-        return plain
-    learnt = _of(pool).learnt
-    if isinstance(learnt, ScramKeys) and not _fits(learnt, secrets):
-        learnt = None
-    # A verifier opens nothing; it is kept for the error that says so.
-    hashed = [secret for secret in secrets if not isinstance(secret, ScramVerifier)]
-    return [*([learnt] if learnt is not None else []), *hashed] or secrets
+    choices: list[Secret | ScramKeys] = [one for one in secrets if isinstance(one, PlainSecret)]
+    if not choices:
+        # A verifier opens nothing; it is kept for the error that says so.
+        hashed = [secret for secret in secrets if not isinstance(secret, ScramVerifier)]
+        choices = [*(one for one in _of(pool).learnt if _fits(one, secrets)), *hashed] or [*secrets]
+    served = _of(pool).served
+    return sorted(choices, key=lambda choice: choice != served)
 
 
-def _fits(keys: ScramKeys, secrets: list[Secret]) -> bool:
-    """Whether the verifier that these keys belong to is still the user's, as far as the auth file knows."""
+def _fits(learnt: Secret | ScramKeys, secrets: list[Secret]) -> bool:
+    """Whether keys are those of a verifier that is still the user's, as far as the auth file knows."""
     verifiers = [secret for secret in secrets if isinstance(secret, ScramVerifier)]
-    return not verifiers or keys.verifier() in verifiers
+    return not (verifiers and isinstance(learnt, ScramKeys)) or learnt.verifier() in verifiers

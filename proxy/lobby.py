@@ -18,6 +18,7 @@ from proxy.errors import PoolerError
 from proxy.log import printable
 from proxy.pool.manager import PoolManager
 from proxy.reasons import ClientClosed
+from proxy.rotation import Rotation
 from proxy.tls_contexts import TlsContexts
 from proxy.turnstile import Turnstile
 from proxy.welcome import Welcomes
@@ -63,6 +64,7 @@ class Lobby:
         self.turnstile = Turnstile()
         self.welcomes = Welcomes()
         self.auth_query = AuthQuery(manager, clock)
+        self.rotation = Rotation()
         self.doorkeeper = Doorkeeper(lambda: manager.settings)
         self.clients: dict[int, Client] = {}
         self.shutting_down = False

@@ -223,3 +223,12 @@ async def test_the_client_hears_little_of_a_query_that_fails() -> None:
         peer.send(m.startup({"user": "alice", "database": "app"}))
         got = await peer.error()
         assert (got["S"], got["C"], got["M"]) == ("FATAL", "F0000", "bouncer config error")
+
+
+async def test_with_two_verifiers_of_a_user_either_password_comes_in_at_the_second_try() -> None:
+    both = [scram.verifier("old", salt=b"old salt"), scram.verifier("new", salt=b"new salt")]
+    async with Rig(auth_type="scram-sha-256", credentials={"alice": both}) as one:
+        assert (await by_scram(one, "alice", "old"))[0] == "R"
+        assert (await by_scram(one, "alice", "new"))[0] == "SASL authentication failed"
+        for _ in range(2):
+            assert (await by_scram(one, "alice", "new"))[0] == "R"

@@ -72,22 +72,22 @@ def test_the_configured_password_beats_all_others() -> None:
 def test_a_plain_secret_beats_learnt_keys_and_those_beat_a_hashed_one() -> None:
     hashed = pool({"alice": MD5})
     assert isinstance(credential_of(hashed), Md5Secret)
-    hashed.credential = Credentials(KEYS)
+    hashed.credential = Credentials([KEYS])
     assert credential_of(hashed) is KEYS
     plain = pool({"alice": [MD5, "plain"]})
-    plain.credential = Credentials(KEYS)
+    plain.credential = Credentials([KEYS])
     assert credential_of(plain) == PlainSecret(b"plain")
 
 
 def test_learnt_keys_do_where_the_auth_file_says_nothing() -> None:
     one = pool()
-    one.credential = Credentials(KEYS)
+    one.credential = Credentials([KEYS])
     assert credential_of(one) is KEYS
 
 
 def learnt(one: Pool, secret: Secret | None, keys: ScramKeys | None = None) -> object:
     learn_credential(one, LoginResult(b"", secret, keys))
-    return one.credential.learnt if isinstance(one.credential, Credentials) else None
+    return next(iter(one.credential.learnt), None) if isinstance(one.credential, Credentials) else None
 
 
 def test_the_keys_of_a_login_are_learnt_and_so_is_a_secret_that_no_file_has() -> None:
@@ -130,12 +130,12 @@ def test_keys_outlive_a_reload_that_leaves_the_verifier_and_no_other() -> None:
     verifier = parse_secret(VERIFIER.encode())
     assert isinstance(verifier, ScramVerifier)
     one = pool({"alice": VERIFIER})
-    one.credential = Credentials(ScramKeys(b"client", verifier.server_key, verifier.salt, 4096))
+    one.credential = Credentials([ScramKeys(b"client", verifier.server_key, verifier.salt, 4096)])
     assert credential_of(one) == verifier, "the keys are another password's"
     parts = (KEYS.salt, KEYS.verifier().stored_key, KEYS.server_key)
     text = "SCRAM-SHA-256$4096:{}${}:{}".format(*(base64.b64encode(part).decode() for part in parts))
     same = pool({"alice": text})
-    same.credential = Credentials(KEYS)
+    same.credential = Credentials([KEYS])
     assert credential_of(same) is KEYS
 
 
@@ -162,6 +162,29 @@ def test_an_md5_secret_is_tried_where_learnt_keys_were_refused() -> None:
     one = pool({"alice": [MD5, VERIFIER]})
     assert isinstance(credential_of(one), Md5Secret)
     one = pool({"alice": MD5})
-    one.credential = Credentials(KEYS)
+    one.credential = Credentials([KEYS])
     assert credential_refused(one, "28P01")
     assert isinstance(credential_of(one), Md5Secret)
+
+
+def test_of_two_learnt_keys_the_one_that_served_is_tried_first() -> None:
+    one = pool()
+    other = ScramKeys(b"other", b"s" * 32, b"other salt", 4096)
+    learnt(one, KEYS.verifier(), KEYS)
+    credential_taken(one)
+    learnt(one, other.verifier(), other)
+    assert credential_of(one) is KEYS, "it serves"
+    assert credential_refused(one, "28P01")
+    assert credential_of(one) is other
+    credential_taken(one)
+    learnt(one, KEYS.verifier(), KEYS)
+    assert credential_of(one) is other, "what served is not pushed aside by what is known"
+
+
+def test_no_more_than_two_learnt_keys_are_kept() -> None:
+    one = pool()
+    keys = [ScramKeys(bytes([number]), b"s" * 32, b"salt", 4096) for number in range(4)]
+    for each in keys:
+        learnt(one, each.verifier(), each)
+    assert isinstance(one.credential, Credentials)
+    assert one.credential.learnt == [keys[3], keys[2]]
