@@ -57,6 +57,7 @@ MANUAL = """
 def test_nothing_of_a_startup_packet_reaches_the_question(
     place: Server, start: Start, settings: dict[str, str]
 ) -> None:
+    """CVE-2025-12819: what somebody unknown asked for was set where the question was asked."""
     place.sql(GUARDED)
     pooler = start(auth_query="SELECT * FROM guarded($1)", **settings)
     wishes = {"search_path": "evil", "application_name": "evil"}

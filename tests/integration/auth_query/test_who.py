@@ -90,6 +90,7 @@ def test_hostile_names_are_unknown_and_hurt_nobody(start: Start) -> None:
 
 
 def test_nobody_becomes_the_role_that_asks(start: Start) -> None:
+    """CVE-2015-6817: an unknown user was logged in as the auth_user."""
     pooler = start()
     assert WRONG in fails(pooler, "nobody", ASKERS)
     assert WRONG in fails(pooler, ASKER, PASSWORD)
@@ -103,6 +104,7 @@ def test_the_auth_file_is_asked_first(start: Start) -> None:
 
 
 def test_who_may_not_log_in_to_postgresql_does_not_get_in(place: Server, start: Start) -> None:
+    """CVE-2025-2291: the end of a password's validity was not looked at."""
     name = make_role(place, "leaving")
     pooler = start()
     for what, undo in (
