@@ -16,6 +16,9 @@ from typing import Final, NamedTuple
 
 FIRST_PASSED_DESCRIPTOR: Final = 3
 FALLBACK_FD_LIMIT: Final = 65_536
+# What is open besides connections: listeners, log, event loop.
+_SPARE_DESCRIPTORS: Final = 16
+_SAY_EVERY: Final = 60_000_000_000
 
 
 class ProcessError(Exception):
@@ -43,6 +46,23 @@ def raise_fd_limit() -> FdLimit:
             soft = wanted
             break
     return FdLimit(*resource.getrlimit(resource.RLIMIT_NOFILE))
+
+
+class DescriptorWatch:
+    """Says when newcomers will be left standing, once a minute at most: accept fails silently."""
+
+    def __init__(self) -> None:
+        self._said_at: int | None = None
+
+    def look(self, used: int, now: int) -> bool:
+        """Whether it is time to say that so many connections are nearly all there can be; `now` is ns."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if limit <= 0 or used + _SPARE_DESCRIPTORS < limit:
+            return False
+        if self._said_at is not None and now - self._said_at < _SAY_EVERY:
+            return False
+        self._said_at = now
+        return True
 
 
 def is_root() -> bool:

@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import logging
 import random
-import resource
 import signal
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -46,10 +45,6 @@ logger = logging.getLogger("howdah")
 
 # Time for PostgreSQL to take leave of the last connections before the process ends (s).
 _FAREWELL: Final = 1.0
-# Descriptors that are no connections: listeners, the log, the loop's own (a count), and time between warnings
-# (ns).
-_SPARE_DESCRIPTORS: Final = 16
-_WARN_EVERY: Final = 60_000_000_000
 _ORDERS: Final[dict[signal.Signals, Order]] = {
     signal.SIGHUP: Reload(),
     signal.SIGUSR1: Pause(),
@@ -103,9 +98,10 @@ class Worker:
         self.observer = Observer(self.lobby, self.dialler, self.resolver, self.listener, self.clock)
         self._stop_http: Callable[[], Awaitable[None]] | None = None
         self._orders: set[asyncio.Task[None]] = set()
+        self.started = asyncio.Event()
         self._stopped = asyncio.Event()
         self._shutdown: ShutdownMode | None = None
-        self._warn_again_at = 0
+        self._descriptors = process.DescriptorWatch()
 
     # Running.
 
@@ -113,6 +109,8 @@ class Worker:
         """Start, run until told to stop, and stop."""
         settings = self.manager.settings
         loop = asyncio.get_running_loop()
+        for number in _ORDERS:
+            loop.add_signal_handler(number, self._on_signal, number)
         try:
             await self.listener.start(settings, process.passed_sockets())
             if settings.metrics_addr:
@@ -121,13 +119,12 @@ class Worker:
             logger.critical("%s", error)
             self.listener.stop()
             return 1
-        for number in _ORDERS:
-            loop.add_signal_handler(number, self._on_signal, number)
         self._sweep_later(loop.time())
         self.garbage.settle()
         build = self.observer.build()
         logger.info("process up: %s, %s", version_text(compiled=build.compiled), build.event_loop)
         process.notify_ready()
+        self.started.set()
         await self._stopped.wait()
         await self._stop()
         return 0
@@ -165,13 +162,9 @@ class Worker:
         self._sweep_later(max(due, loop.time() - PERIOD))
 
     def _watch_descriptors(self) -> None:
-        """Say, once a minute at most, that newcomers will be left standing: accept fails silently."""
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         used = len(self.lobby.clients) + self.manager.servers_left(None)
-        now = self.clock()
-        if limit > 0 and used + _SPARE_DESCRIPTORS >= limit and now >= self._warn_again_at:
-            self._warn_again_at = now + _WARN_EVERY
-            logger.warning("running out of file descriptors: %d connections, limit %d", used, limit)
+        if self._descriptors.look(used, self.clock()):
+            logger.warning("running out of file descriptors: %d connections", used)
 
     async def _stop(self) -> None:
         self.lobby.shutting_down = True
@@ -214,6 +207,8 @@ class Worker:
         task.add_done_callback(self._orders.discard)
 
     async def _execute(self, order: Order) -> None:
+        # A signal may come before there is anything to be told.
+        await self.started.wait()
         try:
             await self.control.execute(order)
         except OrderRefused as error:
@@ -373,12 +368,11 @@ class Worker:
         is_stats = is_admin or user in settings.stats_users or settings.auth_type.value == "any"
         if not is_stats:
             raise LoginRefused("not allowed", "42501")
-        connection = client.connection
-        where = whereabouts(connection.socket(), client.address)
+        where = whereabouts(client.connection.socket(), client.address)
         identity = Identity(client.id, user, is_admin, is_stats, where)
         console = Console(
             identity,
-            lambda data: connection.write(data),
+            lambda data: client.connection.write(data),
             lambda: client.finish(None, ClientClosed.CLIENT_LEFT),
             self.observer,
             self.control,

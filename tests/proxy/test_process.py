@@ -324,3 +324,18 @@ def test_a_passed_descriptor_that_is_no_listening_socket_is_refused() -> None:
         with pytest.raises(ProcessError, match="is no listening stream socket"):
             process.passed_sockets(passed(1), idle.fileno())
         assert idle.getsockname()
+
+
+def test_running_out_of_descriptors_is_said_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 100))
+    watch = process.DescriptorWatch()
+    minute = 60_000_000_000
+    assert not watch.look(83, 0)
+    assert watch.look(84, 0)
+    assert not watch.look(84, minute - 1)
+    assert watch.look(84, minute)
+
+
+def test_without_a_limit_descriptors_do_not_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert not process.DescriptorWatch().look(1_000_000, 0)

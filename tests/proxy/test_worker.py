@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -340,3 +341,19 @@ async def test_it_says_once_that_descriptors_run_out(
         monkeypatch.setattr(running.worker.janitor, "sweep", sweeps.append)
         await eventually(lambda: len(sweeps) > 1)
         assert caplog.text.count("running out of file descriptors") == 1
+
+
+async def test_a_signal_that_comes_while_it_starts_waits_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Running(tmp_path)
+    start = running.worker.listener.start
+
+    async def slowly(*arguments: Any) -> None:
+        running.signal(signal.SIGQUIT)
+        await start(*arguments)
+
+    monkeypatch.setattr(running.worker.listener, "start", slowly)
+    async with running:
+        assert await running.task == 0
+        assert list_dir(tmp_path, ".s.PGSQL") == []

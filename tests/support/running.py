@@ -51,7 +51,7 @@ class Running:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler = self._note  # type: ignore[assignment, method-assign]
         self.task = loop.create_task(self.worker.main())
-        await eventually(lambda: self.signals or self.task.done())
+        await eventually(lambda: self.worker.started.is_set() or self.task.done())
         return self
 
     async def __aexit__(self, *_: object) -> None:
