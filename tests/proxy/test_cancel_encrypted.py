@@ -96,6 +96,6 @@ async def test_a_cancel_keeps_to_the_settings_of_its_connection(pki: Pki) -> Non
         secure(rig, pki)
         server = await asleep(rig)
         entry = rig.settings.databases["app"].model_copy(update={"sslmode": SslMode.DISABLE})
-        rig.worker.tls.apply(rig.settings.model_copy(update={"databases": {"app": entry}}))
+        rig.worker.lobby.tls.apply(rig.settings.model_copy(update={"databases": {"app": entry}}))
         await cancelled(rig, server)
         assert (len(rig.fake.cancels), rig.fake.cancels_over_tls) == (1, 1)
