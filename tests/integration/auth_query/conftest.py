@@ -55,10 +55,10 @@ def who(pooler: Pooler, user: str, password: str = PASSWORD, database: str = APP
         return str(row[0])
 
 
-def gets_in(pooler: Pooler, user: str, password: str) -> bool:
+def gets_in(pooler: Pooler, user: str, password: str, *, as_role: str | None = None) -> bool:
     """Whether the login succeeds; if not it is for the password."""
     try:
-        return who(pooler, user, password) == user
+        return who(pooler, user, password) == (as_role or user)
     except psycopg.OperationalError as error:
         if WRONG in str(error):
             return False

@@ -20,7 +20,9 @@ from tests.support import messages as m
 from tests.support.fault_proxy import FaultProxy, wait_until
 from tests.support.pooler import Pooler
 from tests.support.server import Server
-from tests.support.standard import APP, entry
+from tests.support.standard import APP, entry, howdah_only
+
+pytestmark = howdah_only("PgBouncer says which names are unknown")
 
 GATED = """
     CREATE OR REPLACE FUNCTION gated(username text) RETURNS TABLE (usename name, passwd text)

@@ -19,7 +19,9 @@ from tests.integration.auth_query.conftest import (
 from tests.support.fault_proxy import wait_until
 from tests.support.pooler import Pooler
 from tests.support.server import Server
-from tests.support.standard import APP
+from tests.support.standard import APP, howdah_only
+
+pytestmark = howdah_only("PgBouncer says which names are unknown")
 
 
 def test_a_new_password_counts_at_once_for_clients_and_servers(place: Server, start: Start) -> None:

@@ -9,8 +9,10 @@ from tests.integration.auth_query.conftest import ASKER, ASKERS, PASSWORD, WRONG
 from tests.support.pooler import ROOT
 from tests.support.scram import verifier
 from tests.support.server import Server
-from tests.support.standard import APP, entry
+from tests.support.standard import APP, entry, howdah_only
 from tests.support.wire import LoginRefused
+
+pytestmark = howdah_only("PgBouncer says which names are unknown")
 
 CONFIG_ERROR = "bouncer config error"
 GUARDED = """

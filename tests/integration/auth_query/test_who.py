@@ -3,7 +3,7 @@
 import asyncpg  # type: ignore[import-untyped]
 import pytest
 
-from tests.conformance.logins import fails
+from tests.conformance.logins import METHODS, PASSWORDS, SECRETS, WORKING, fails
 from tests.integration.auth_query.conftest import (
     ASKER,
     ASKERS,
@@ -11,6 +11,7 @@ from tests.integration.auth_query.conftest import (
     WRONG,
     Start,
     change,
+    gets_in,
     make_role,
     who,
 )
@@ -19,7 +20,9 @@ from tests.support.pooler import ADMIN, CONSOLE
 from tests.support.postgres import APP_TRUST
 from tests.support.scram import verifier
 from tests.support.server import Server
-from tests.support.standard import APP, entry
+from tests.support.standard import APP, entry, howdah_only
+
+pytestmark = howdah_only("PgBouncer says which names are unknown")
 
 NAMES = [
     "o'Brien",
@@ -65,6 +68,30 @@ async def test_asyncpg_gets_in_too(start: Start) -> None:
     await connection.close()
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(**at, password="wrong")
+
+
+@pytest.mark.parametrize("auth_type", METHODS)
+async def test_each_kind_of_secret_serves_the_methods_it_can(
+    place: Server, start: Start, auth_type: str
+) -> None:
+    place.sql("CREATE TABLE IF NOT EXISTS kinds (name text, secret text); GRANT SELECT ON kinds TO PUBLIC")
+    place.sql("TRUNCATE kinds")
+    for user, secret in SECRETS.items():
+        place.sql("INSERT INTO kinds VALUES (%s, %s)", (user, secret))
+    query = "SELECT name, secret FROM public.kinds WHERE name = $1"
+    pooler = start({APP: entry(place, user=place.user)}, auth_type=auth_type, auth_query=query)
+    at = {"host": pooler.host, "port": pooler.port, "database": APP, "ssl": False}
+    for user, right in PASSWORDS.items():
+        for password in (right, "wrong"):
+            expected = (auth_type, user) in WORKING and password == right
+            assert gets_in(pooler, user, password, as_role=place.user) is expected, (user, password)
+            try:
+                connection = await asyncpg.connect(**at, user=user, password=password)
+            except asyncpg.InvalidPasswordError:
+                assert not expected, (user, password)
+            else:
+                assert expected, (user, password)
+                await connection.close()
 
 
 def test_names_of_every_kind_are_their_own(place: Server, start: Start) -> None:
