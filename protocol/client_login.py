@@ -9,7 +9,7 @@ import functools
 import hmac
 import secrets as random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeGuard
 
 from . import sqlstate, tags
@@ -49,12 +49,14 @@ class LoginResult:
     """A client that is in.
 
     `reply` must still be sent to it, in front of AuthenticationOk. `secret` is the one it knew. `keys` are
-    what its proof revealed; they open a server that stores the same SCRAM verifier.
+    what its proof revealed; they open a server that stores the same SCRAM verifier. `bound`: to the TLS
+    connection it came by.
     """
 
     reply: bytes = b""
     secret: Secret | None = None
     keys: ScramKeys | None = None
+    bound: bool = False
 
 
 def client_login(
@@ -219,7 +221,7 @@ def _scram_login(offer: _Offer, nonce: str | None, binding: bytes | None) -> Con
     result = yield from offer.opened_by(server)
     if result is None:
         raise _wrong_proof()
-    return result
+    return replace(result, bound=True) if chosen.mechanism == MECHANISM_PLUS else result
 
 
 def _wrong_proof() -> LoginFailed:

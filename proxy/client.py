@@ -279,6 +279,7 @@ class Client:
         if not (console := wishes.database in ADMIN_DATABASES):
             self._check_room()
         result = await authenticate(self, wishes, collector)
+        self.lobby.logins[(self.method or "peer") + "-plus" * result.bound] += 1
         if self.lobby.settings.log_connections:
             tls = self.connection.tls.text if self.connection.tls is not None else "no"
             logger.info("%slogin attempt: %s tls=%s replication=no", self.prefix, _who(wishes), tls)

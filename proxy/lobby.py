@@ -72,6 +72,7 @@ class Lobby:
         self.special_clients = 0
         self.closed_clients: Counter[ClientClosed] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
+        self.logins: Counter[str] = Counter()
         self.login_failures: Counter[str] = Counter()
         self.tls = TlsContexts()
         self.on_leave: Callable[[], None] = lambda: None

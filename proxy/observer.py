@@ -342,6 +342,7 @@ class Observer:
             client_disconnects={why.name.lower(): n for why, n in self._lobby.closed_clients.items()},
             server_disconnects={why.name.lower(): n for why, n in self._dialler.closed_servers.items()},
             errors=dict(self._lobby.errors),
+            logins=dict(self._lobby.logins),
             login_failures=dict(self._lobby.login_failures),
             reloads=dict(self.reloads),
             cancel_requests=self._lobby.cancel_requests,

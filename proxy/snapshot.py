@@ -329,10 +329,9 @@ class StateSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ReasonCounts:
-    """Counters since the start, by reason: why connections ended, and what failed. Refused logins by method,
-    reloads by result (ok, failed), servers that could not go back to their pool by the missing proof, faults
-    in the protocol of servers by kind, what was left behind on them by kind and application, errors of our
-    own by database and class of SQLSTATE (its first two characters), logins by auth_query by event."""
+    """Counters since the start: why connections ended, and what failed. Logins, refused ones too, by method;
+    reloads by result; servers that could not go back to their pool by missing proof, their faults by kind,
+    what was left on them by kind and application; errors of our own by database and class of SQLSTATE."""
 
     client_disconnects: Mapping[str, int] = field(default_factory=dict)
     server_disconnects: Mapping[str, int] = field(default_factory=dict)
@@ -344,6 +343,7 @@ class ReasonCounts:
     violations: Mapping[str, int] = field(default_factory=dict)
     leaks: Mapping[tuple[str, str], int] = field(default_factory=dict)
     auth_query: Mapping[str, int] = field(default_factory=dict)
+    logins: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,6 +209,7 @@ class PoolerCollector(Collector):
         )
         broken = "Servers that broke the protocol, by kind"
         yield _counter("server_protocol_violations", broken, "kind", reasons.violations)
+        yield _counter("authenticated_clients", "Clients let in, by method", "method", reasons.logins)
         yield _counter("auth_failures", "Logins refused, by method", "method", reasons.login_failures)
         yield _counter("config_reloads", "Reloads, by result", "result", reasons.reloads)
         asked = "Questions of auth_query, and logins answered, refused or delayed by what came of them"

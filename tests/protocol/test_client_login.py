@@ -337,7 +337,7 @@ def test_where_binding_is_possible_it_is_offered_and_not_forced(plus: bool) -> N
     data = talk.hear(SASLInitialResponse(mechanism, client.first()))
     client.challenge(AuthenticationSASLContinue.decode(data[5:]).data)
     talk.hear(SASLResponse(client.final(KEYS)))
-    assert talk.result.keys == KEYS
+    assert (talk.result.keys, talk.result.bound) == (KEYS, plus)
 
 
 # Messages that are none

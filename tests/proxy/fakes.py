@@ -142,6 +142,7 @@ class FakeSnapshots:
             {"idle": 3_000_000_000, "malformed": 0},
             {("search_path", "psql"): 3_000_000_000, ("cursor", "a\nb"): 2},
             auth_query={"questions": 7},
+            logins={"scram-sha-256-plus": 7},
         )
     )
     lag: float | None = 0.002

@@ -78,3 +78,15 @@ async def test_a_client_that_has_gone_is_freed_without_the_collector() -> None:
             assert (left[Connection.__name__], left[Session.__name__]) == (1, 1)
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("method", ["trust", "any", "plain"])
+async def test_logins_are_counted_by_method(method: str) -> None:
+    async with Rig(auth_type=method) as rig:
+        peer = await rig.connect()
+        peer.send(STARTUP)
+        if method == "plain":
+            await peer.password()
+            peer.send(m.password("secret"))
+        await peer.welcome()
+        assert rig.worker.lobby.logins == {method: 1}

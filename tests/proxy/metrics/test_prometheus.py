@@ -79,6 +79,7 @@ EXPECTED: dict[str, set[str]] = {
     "howdah_client_disconnects_total": {"reason"},
     "howdah_server_disconnects_total": {"reason"},
     "howdah_auth_failures_total": {"method"},
+    "howdah_authenticated_clients_total": {"method"},
     "howdah_auth_query_total": {"event"},
     "howdah_unclean_servers_total": {"proof"},
     "howdah_server_protocol_violations_total": {"kind"},
@@ -280,6 +281,7 @@ def test_reasons_are_counted_under_our_own_names() -> None:
     assert value("howdah_server_disconnects_total", reason="server lifetime over") == 2
     assert value("howdah_errors_total", None, database="app", **{"class": "57"}) == 3
     assert value("howdah_auth_failures_total", method="scram-sha-256") == 5
+    assert value("howdah_authenticated_clients_total", method="scram-sha-256-plus") == 7
     assert value("howdah_auth_query_total", event="questions") == 7
     assert value("howdah_config_reloads_total", result="failed") == 1
     assert value("howdah_cancel_requests_total") == 9
