@@ -132,7 +132,7 @@ def test_no_secret_is_logged_shown_or_counted(
     ]
     assert not found
     assert "login failed" in pooler.log()
-    assert "howdah_client_logins_total" in counted
+    assert "howdah_authenticated_clients_total" in counted
 
 
 @pytest.mark.parametrize(
