@@ -62,6 +62,7 @@ async def test_a_cancel_is_plain_where_prefer_had_to_go_on_in_the_clear(pki: Pki
 async def test_a_key_that_was_given_over_tls_never_goes_in_the_clear(
     answer: bytes, pki: Pki, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """As pgx sent it, and libpq before PostgreSQL 17."""
     caplog.set_level(logging.WARNING, "howdah")
     async with Rig(patient, database=trusting(pki, "prefer"), cancel_wait_timeout=0.2) as rig:
         secure(rig, pki)

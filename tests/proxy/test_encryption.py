@@ -1,6 +1,7 @@
 """What a server answers to the request for TLS, and what becomes of it under each sslmode."""
 
 import asyncio
+import tracemalloc
 
 import pytest
 
@@ -8,6 +9,8 @@ from config.databases import DatabaseSettings
 from config.settings import Settings
 from config.tls import server_tls
 from proxy.encryption import Way, ways
+from proxy.pool import states
+from proxy.reasons import ServerClosed
 from tests.proxy.dialling import dial, gone, opened, pool_of
 from tests.proxy.encrypted import STRONG, WEAK, login_refused, only_if, secure, trusting
 from tests.support import messages as m
@@ -72,11 +75,12 @@ async def test_a_server_without_tls_is_refused_where_it_is_required(mode: str, p
 
 
 @pytest.mark.parametrize("mode", ["prefer", *STRONG])
-@pytest.mark.parametrize("rest", [b"x", INJECTED])
+@pytest.mark.parametrize("rest", [b"x", INJECTED, m.authentication(0) + m.ready_for_query()])
 @pytest.mark.parametrize("answer", [b"S", b"N"])
 async def test_what_comes_behind_the_answer_is_not_taken(
     mode: str, rest: bytes, answer: bytes, pki: Pki, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """CVE-2021-23222, CVE-2021-43767: libpq and Odyssey took it for what the server says inside TLS."""
     async with Rig(database=trusting(pki, mode), server_login_retry=30) as rig:
         rig.fake.answer = answer + rest
         error = await login_refused(rig)
@@ -103,6 +107,7 @@ async def test_what_comes_between_the_answer_and_the_handshake_is_not_taken(pki:
 async def test_an_error_before_tls_is_shown_to_nobody(
     mode: str, pki: Pki, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """CVE-2024-10977: libpq kept the text of whoever sat in the middle, and showed it as the server's."""
     async with Rig(database=trusting(pki, mode)) as rig:
         rig.fake.answer = INJECTED + b"x" * 1_000_000
         pool = pool_of(rig)
@@ -300,3 +305,44 @@ async def test_direct_tls_with_a_server_that_does_not_know_it_is_tried_again(pki
         dial(rig, pool)
         await gone(rig, pool)
         assert pool.hosts.failing(pool.settings)
+
+
+async def test_prefer_goes_on_in_the_clear_where_the_server_hangs_up_in_the_handshake() -> None:
+    """As libpq: whatever is wrong with the handshake, the other way is tried."""
+
+    async with Rig(database={"sslmode": "prefer"}) as rig:
+        rig.fake.answer = b"S"
+        pool = pool_of(rig)
+        server = dial(rig, pool)
+        await eventually(lambda: server.connection.tls is not None)
+        rig.fake.answer = b"N"
+        rig.fake.hang_up()
+        await eventually(lambda: server.state == states.IDLE)
+        assert rig.fake.plain() == 1
+
+
+async def test_a_server_closed_by_an_order_in_the_handshake_is_gone_at_once(pki: Pki) -> None:
+    async with Rig(database=trusting(pki, "require")) as rig:
+        rig.fake.answer = b"S"
+        pool = pool_of(rig)
+        server = dial(rig, pool)
+        await eventually(lambda: server.connection.tls is not None)
+        server.close(ServerClosed.KILLED)
+        rig.fake.hang_up()
+        await gone(rig, pool)
+        assert rig.worker.manager.ledger.of_pool(pool.key) == 0
+
+
+async def test_a_server_that_never_stops_talking_before_tls_costs_no_memory() -> None:
+    async with Rig(server_close_timeout=0.3) as rig:
+        rig.fake.answer = b"E" + b"x" * 20_000_000
+        pool = pool_of(rig)
+        tracemalloc.start()
+        try:
+            dial(rig, pool)
+            await eventually(lambda: pool.hosts.failing(pool.settings))
+            await gone(rig, pool)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 4_000_000

@@ -230,6 +230,13 @@ class FakeServer:
         if self.problems:
             raise self.problems[0]
 
+    def hang_up(self) -> None:
+        """Ends the connections of all who wait for a handshake."""
+        with self._lock:
+            for waiting in self._unanswered:
+                with contextlib.suppress(OSError):
+                    waiting.shutdown(socket.SHUT_RDWR)
+
     def inject(self, data: bytes) -> None:
         """Says something in the clear to all who wait for a handshake."""
         with self._lock:
