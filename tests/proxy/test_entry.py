@@ -1,5 +1,6 @@
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -9,7 +10,9 @@ from protocol.startup import CancelRequest, Startup
 from proxy.connection import Connection, ConnectionLost
 from proxy.entry import agree_on_version, first_packet
 from proxy.errors import PoolerError
+from proxy.tls import TlsError
 from tests.support import messages as m
+from tests.support.tls_ends import End, SwitchTransport, client_context, server_context
 from tests.support.transport import ListTransport
 
 LOGIN = m.startup({"user": "alice"})
@@ -149,3 +152,123 @@ def test_other_major_versions_are_refused(version: int, text: str) -> None:
     with pytest.raises(PoolerError) as error:
         agree_on_version(Startup(version, {}))
     assert (error.value.message, error.value.sqlstate) == (text, "0A000")
+
+
+# TLS.
+
+
+class SecureEntry(Entry):
+    """The same where TLS is offered; `client` is the other end of it."""
+
+    def __init__(self) -> None:
+        self.connection = Connection(Nobody())
+        self.wire = SwitchTransport()
+        self.connection.connection_made(self.wire)
+        self.collector = Collector(LOGIN_CAPS)
+        offered = server_context()
+        self.task = asyncio.create_task(first_packet(self.connection, self.collector, "C-1: ", offered))
+        self.client = End(client_context(), False)
+
+    async def shake_hands(self) -> None:
+        """Carry all that each has to say to the other."""
+        while (hello := self.client.wire.take()) or (answer := self.wire.take()):
+            if hello:
+                protocol = self.wire.protocol or self.connection
+                assert isinstance(protocol, asyncio.Protocol)
+                protocol.data_received(hello)
+            else:
+                self.client.tls.data_received(answer)
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+    async def says_inside(self, data: bytes) -> None:
+        self.client.write(data)
+        await self.shake_hands()
+
+
+async def asked() -> SecureEntry:
+    entry = SecureEntry()
+    await entry.says(m.ssl_request())
+    assert entry.wire.take() == b"S"
+    entry.client.tls.begin(b"")
+    await entry.shake_hands()
+    return entry
+
+
+async def direct() -> SecureEntry:
+    entry = SecureEntry()
+    entry.client.tls.begin(b"")
+    await entry.shake_hands()
+    return entry
+
+
+@pytest.mark.parametrize("begin", [asked, direct])
+async def test_the_startup_packet_comes_inside_tls(begin: Callable[[], Awaitable[SecureEntry]]) -> None:
+    entry = await begin()
+    await entry.says_inside(LOGIN + m.password("early"))
+    assert isinstance(await entry.task, Startup)
+    assert entry.collector.next() == (ord("p"), b"early\0")
+    assert entry.connection.tls is not None
+
+
+@pytest.mark.parametrize("begin", [asked, direct])
+@pytest.mark.parametrize("request_", [m.ssl_request(), m.gssenc_request()])
+async def test_a_request_for_encryption_inside_tls_ends_it(
+    begin: Callable[[], Awaitable[SecureEntry]], request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "howdah")
+    entry = await begin()
+    await entry.says_inside(request_)
+    assert await entry.task is None
+    assert caplog.text.rstrip().endswith("request inside TLS")
+
+
+async def test_a_cancel_request_may_come_inside_tls() -> None:
+    entry = await asked()
+    await entry.says_inside(m.cancel_request(4711, b"abcd"))
+    assert await entry.task == CancelRequest(4711, b"abcd")
+
+
+async def test_bytes_behind_the_request_end_it_before_the_handshake() -> None:
+    entry = SecureEntry()
+    await entry.says(m.ssl_request() + LOGIN)
+    with pytest.raises(ProtocolError, match="received unencrypted data after SSL request"):
+        await entry.task
+    assert entry.wire.take() == b""
+
+
+async def test_a_startup_packet_in_place_of_the_handshake_is_not_read() -> None:
+    entry = SecureEntry()
+    await entry.says(m.ssl_request())
+    assert isinstance(entry.wire.protocol, asyncio.Protocol)
+    entry.wire.protocol.data_received(LOGIN)
+    with pytest.raises(TlsError):
+        await entry.task
+    assert entry.collector.size == 0
+
+
+async def test_direct_tls_for_another_protocol_is_told_to_the_log_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "howdah")
+    entry = SecureEntry()
+    context = client_context()
+    context.set_alpn_protocols(["http/1.1"])
+    entry.client = End(context, False)
+    entry.client.tls.begin(b"")
+    await entry.shake_hands()
+    assert await entry.task is None
+    assert "direct TLS without the protocol (ALPN) postgresql" in caplog.text
+
+
+async def test_direct_tls_where_there_is_none_is_told_to_the_log_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "howdah")
+    entry = Entry()
+    client = End(client_context(), False)
+    client.tls.begin(b"")
+    await entry.says(client.wire.take())
+    assert await entry.task is None
+    assert entry.transport.take() == b""
+    assert "direct TLS is not offered here" in caplog.text
