@@ -6,6 +6,7 @@ Laws of this file:
 - What a client asked for in its startup packet is used here for its two names and for nothing else.
 """
 
+import functools
 import hmac
 import logging
 import os
@@ -46,6 +47,7 @@ logger = logging.getLogger("howdah")
 T = TypeVar("T")
 
 _WITHOUT_SECRETS = frozenset((AuthMethod.ANY,))
+_WITHOUT_PROOF = frozenset((AuthMethod.ANY, AuthMethod.TRUST))
 # PostgreSQL's own, of SCRAM verifiers (bytes).
 _SALT_LENGTH = 16
 _METHODS = {
@@ -130,7 +132,7 @@ async def _by_password(user: _User, method: AuthMethod, collector: "Collector") 
     secrets = [] if method in _WITHOUT_SECRETS else await user.secrets()
     if not secrets and method is AuthMethod.TRUST and asks(client, wishes):
         raise LoginFailed(sqlstate.INVALID_AUTHORIZATION, "no such user")
-    if asks(client, wishes) and all(secret == NO_PASSWORD for secret in secrets):
+    if method not in _WITHOUT_PROOF and all(secret == NO_PASSWORD for secret in secrets):
         secrets = _decoys(client, wishes)
     return await _Login(client, wishes, method).run(secrets, collector)
 
@@ -160,20 +162,23 @@ def asks(client: "Client", wishes: "Wishes") -> bool:
 
 
 def _decoys(client: "Client", wishes: "Wishes") -> list[Secret]:
-    """In place of a secret that auth_query has not found: of the kind it usually finds, opened by nothing.
+    """In place of a secret that nobody has: of the kind that is usually found there, opened by nothing.
 
     So who cannot come in meets the same exchange, in the same time, as who can. The same name always meets
     the same salt.
     """
-    iterations = client.lobby.auth_query.usual_iterations
+    lobby = client.lobby
+    iterations = lobby.auth_query.usual_iterations if asks(client, wishes) else lobby.usual_iterations
     if iterations is None:
         return []
-    user = to_wire(wishes.user)
-    salt, stored, server = (
-        hmac.digest(client.lobby.mock_key, purpose + user, "sha256")
-        for purpose in (b"salt\0", b"stored\0", b"server\0")
-    )
-    return [ScramVerifier(iterations, salt[:_SALT_LENGTH], stored, server)]
+    salt = hmac.digest(lobby.mock_key, b"salt\0" + to_wire(wishes.user), "sha256")[:_SALT_LENGTH]
+    return [ScramVerifier(iterations, salt, _unopened(lobby.mock_key), b"")]
+
+
+@functools.lru_cache(maxsize=1)
+def _unopened(mock_key: bytes) -> bytes:
+    """A stored key of which nobody knows what it is the hash of."""
+    return hmac.digest(mock_key, b"stored", "sha256")
 
 
 class _Login:

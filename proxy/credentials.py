@@ -3,6 +3,7 @@ with.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -46,6 +47,17 @@ def secrets_of(settings: Settings, user: str) -> list[Secret]:
         except ValueError as error:
             logger.warning("secret of user %s is of no use: %s", printable(user), error)
     return secrets or [NO_PASSWORD]
+
+
+def usual_iterations(settings: Settings) -> int | None:
+    """Those of most SCRAM verifiers of the auth file; None where most of its secrets are of other kinds."""
+    kinds: Counter[bytes] = Counter()
+    for listed in settings.credentials.values():
+        for secret in listed:
+            head, _, rest = secret.reveal().partition(b"$")
+            kinds[rest.partition(b":")[0] if head == b"SCRAM-SHA-256" else b""] += 1
+    ((usual, _),) = kinds.most_common(1) or [(b"", 0)]
+    return int(usual) if usual.isdigit() else None
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from protocol.errors import ProtocolError
 from protocol.framer import frontend_caps
 from proxy.auth_query import AuthQuery
 from proxy.cancel import CancelKeys
+from proxy.credentials import usual_iterations
 from proxy.derive import Deriver
 from proxy.doorkeeper import Doorkeeper
 from proxy.errors import PoolerError
@@ -90,6 +91,7 @@ class Lobby:
             self.settings.max_packet_size, simple_query=not self.settings.disable_pqexec
         )
         self.mock_key = _mock_key(self.settings)
+        self.usual_iterations = usual_iterations(self.settings)
         self.auth_query.apply()
         self.doorkeeper.apply()
 

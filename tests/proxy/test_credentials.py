@@ -21,10 +21,12 @@ from proxy.credentials import (
     credential_taken,
     learn_credential,
     secrets_of,
+    usual_iterations,
 )
 from proxy.errors import ServerRefused
 from proxy.pool.pool import Pool
 from tests.support.playbook import Playbook
+from tests.support.scram import verifier
 
 MD5 = "md5" + "0" * 32
 VERIFIER = "SCRAM-SHA-256$4096:c2FsdA==$" + "A" * 43 + "=:" + "A" * 43 + "="
@@ -188,3 +190,21 @@ def test_no_more_than_two_learnt_keys_are_kept() -> None:
         learnt(one, each.verifier(), each)
     assert isinstance(one.credential, Credentials)
     assert one.credential.learnt == [keys[3], keys[2]]
+
+
+@pytest.mark.parametrize(
+    ("secrets", "iterations"),
+    [
+        ({}, None),
+        ({"a": "plain"}, None),
+        ({"a": "md5" + "0" * 32, "b": verifier("x")}, None),
+        ({"a": verifier("x", iterations=5000)}, 5000),
+        ({"a": verifier("x"), "b": verifier("y", iterations=9), "c": verifier("z", iterations=9)}, 9),
+        ({"a": "plain", "b": verifier("y", iterations=9), "c": verifier("z", iterations=9)}, 9),
+        ({"a": "SCRAM-SHA-256$nonsense"}, None),
+    ],
+)
+def test_the_usual_iterations_are_those_of_most_verifiers(
+    secrets: dict[str, str], iterations: int | None
+) -> None:
+    assert usual_iterations(Settings.model_validate({"credentials": secrets})) == iterations

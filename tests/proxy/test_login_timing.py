@@ -107,3 +107,26 @@ async def test_the_salt_of_an_unknown_user_is_the_same_after_a_restart() -> None
     assert await salt_of("stranger", secrets) != await salt_of("visitor", secrets)
     assert await salt_of("stranger", secrets) != await salt_of("stranger", {"alice": "other"})
     assert await salt_of("alice", secrets) == await salt_of("alice", secrets)
+
+
+@pytest.mark.parametrize("method", ["plain", "md5", "scram-sha-256"])
+@pytest.mark.parametrize("secret", [verifier("sesame", iterations=777), "sesame"], ids=["verifier", "plain"])
+async def test_an_unknown_user_is_asked_what_known_ones_usually_are(method: str, secret: str) -> None:
+    """Also in clear text, where a verifier has a key derived from whatever was typed."""
+
+    async def asked(rig: Rig, user: str) -> tuple[bytes, list[str]]:
+        peer = await rig.connect()
+        peer.send(m.startup({"user": user, "database": "app"}))
+        request = (await peer.password()).body
+        if request[:4] != m.int32(10):
+            peer.send(m.password("wrong"))
+            assert (await peer.error())["C"] == "28P01"
+            return request[:4], []
+        peer.send(m.sasl_initial("SCRAM-SHA-256", b"n,,n=,r=abc"))
+        challenge = (await peer.password()).body[4:].decode()
+        return request, challenge.split(",")[2:]
+
+    async with Rig(auth_type=method, credentials={"alice": secret}) as rig:
+        derived = rig.worker.deriver._remembered
+        known = await asked(rig, "alice"), len(derived)
+        assert (await asked(rig, "stranger"), len(derived)) == (known[0], 2 * known[1])
