@@ -4,9 +4,9 @@ Each function does one setting and raises TlsSettingError, which names it withou
 text has anything of a key in it.
 """
 
+import os
 import re
 import ssl
-import tempfile
 import warnings
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -154,14 +154,17 @@ def set_dhe(context: ssl.SSLContext, params: DheParams) -> None:
     text = _DHE.get(params)
     if text is None:
         return
-    with tempfile.NamedTemporaryFile("w", prefix="howdah-", suffix=".pem") as file:
-        file.write(text)
-        file.flush()
-        try:
-            context.load_dh_params(file.name)
-        except ssl.SSLError as error:
-            hint = " (legacy needs @SECLEVEL=1 among the ciphers)" if params is DheParams.LEGACY else ""
-            raise TlsSettingError("tls_dheparams", f"cannot be used: {describe(error)}{hint}") from None
+    # Python takes a file only; there may be no place where one can be written.
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, text.encode())
+        os.close(writing)
+        context.load_dh_params(f"/dev/fd/{reading}")
+    except OSError as error:
+        hint = " (legacy needs @SECLEVEL=1 among the ciphers)" if params is DheParams.LEGACY else ""
+        raise TlsSettingError("tls_dheparams", f"cannot be used: {describe(error)}{hint}") from None
+    finally:
+        os.close(reading)
 
 
 def certificates_in(field: str, content: Content) -> list[tuple[bytes, Certificate]]:

@@ -230,6 +230,7 @@ async def test_a_cancel_request_may_come_inside_tls() -> None:
 
 
 async def test_bytes_behind_the_request_end_it_before_the_handshake() -> None:
+    """CVE-2021-3935, CVE-2021-43766, CVE-2021-23214, CVE-2024-34083: they passed for the client's own."""
     entry = SecureEntry()
     await entry.says(m.ssl_request() + LOGIN)
     with pytest.raises(ProtocolError, match="received unencrypted data after SSL request"):
@@ -238,6 +239,7 @@ async def test_bytes_behind_the_request_end_it_before_the_handshake() -> None:
 
 
 async def test_a_startup_packet_in_place_of_the_handshake_is_not_read() -> None:
+    """CVE-2023-40217: Python's ssl gave out what came before a handshake that never was."""
     entry = SecureEntry()
     await entry.says(m.ssl_request())
     assert isinstance(entry.wire.protocol, asyncio.Protocol)

@@ -21,7 +21,7 @@ from proxy.tls_files import (
     set_versions,
 )
 from tests.support.certificates import Authority, Pair, self_signed
-from tests.support.tls_ends import certificate
+from tests.support.tls_ends import begun, certificate, client_context, new_server_context, settle
 
 
 def context() -> TlsContext:
@@ -236,3 +236,14 @@ def test_authorities_are_trusted_and_junk_is_to_blame(tmp_path: Path) -> None:
     assert len(made.get_ca_certs()) == 2
     error = refused(lambda: load_authorities(made, written(tmp_path, "bad.crt", b"junk")))
     assert (error.field, error.message) == ("tls_ca_file", "holds no certificate that can be read")
+
+
+def test_a_client_that_knows_no_curves_is_served() -> None:
+    server = new_server_context(self_signed(kind="rsa"))
+    set_dhe(server, DheParams.AUTO)
+    client = client_context()
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    client.set_ciphers("DHE-RSA-AES256-GCM-SHA384")
+    ours, theirs = begun(client, server)
+    settle(ours, theirs)
+    assert theirs.tls.text == "TLSv1.2/DHE-RSA-AES256-GCM-SHA384"
