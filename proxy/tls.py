@@ -24,8 +24,9 @@ RECORD: Final = 8192
 _MOST: Final = 16384
 # OpenSSL's memory grows to the longest piece it was ever given, and stays so: long chunks go in by pieces.
 _PIECE: Final = 16384
-# Answers of OpenSSL's own (to key updates) that the other side leaves unread end the connection from here on.
-_UNREAD: Final = 256 * 1024
+# Who asks for answers of OpenSSL's own (key updates) and leaves this much unread is cut off; what we write
+# ourselves stays well below.
+_UNREAD: Final = 1 << 20
 _NO_MEMORY: Final = ssl.MemoryBIO()
 
 
@@ -230,7 +231,8 @@ class TlsLayer(asyncio.Protocol):
         with contextlib.suppress(OSError):
             self._object.unwrap()
         self._connection.write = self._connection.writelines = _unwritten
-        self._flush()
+        if self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
 
     # Inside.
 

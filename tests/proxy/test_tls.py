@@ -240,7 +240,7 @@ def test_full_and_empty_transports_are_told() -> None:
 
 def test_who_makes_us_answer_without_reading_is_cut_off() -> None:
     client, server = begun()
-    server.wire.unsent = 300_000
+    server.wire.unsent = 2_000_000
     server.tls.data_received(client.wire.take())
     assert str(server.tls.failure) == "the other side does not read what it asks for"
 
