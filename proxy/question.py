@@ -6,6 +6,7 @@ between, and nothing about the connection has to be trusted.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +35,7 @@ _SETTINGS: Final = (
     "pg_catalog.set_config('client_encoding', pg_catalog.current_setting('server_encoding'), true), "
     "pg_catalog.set_config('statement_timeout', '%d', true)"
 )
+_SYNC: Final = Sync().encode()
 _SAFE_PATH: Final = ", pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
 
 
@@ -101,14 +103,14 @@ class Question(Stay):
         return [tuple(DataRow.decode(row).values) for row in found.rows[1:]]
 
     def _messages(self, limit: float, safe_path: bool) -> bytes:
-        settings = _SETTINGS % int(limit * 1000) + (_SAFE_PATH if safe_path else "")
-        parts = [
-            Parse(b"", settings.encode()),
-            Bind(b"", b""),
-            Execute(b"", 0),
-            Parse(b"", self._sql),
-            Bind(b"", b"", values=list[bytes | None](self._values)),
-            Execute(b"", self._most),
-            Sync(),
-        ]
-        return b"".join(part.encode() for part in parts)
+        bind = Bind(b"", b"", values=list[bytes | None](self._values)).encode()
+        begin = _parsed(self._sql, int(limit * 1000), safe_path)
+        return b"".join((begin, bind, Execute(b"", self._most).encode(), _SYNC))
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(sql: bytes, milliseconds: int, safe_path: bool) -> bytes:
+    """Everything up to where the values come in: the same from question to question."""
+    settings = _SETTINGS % milliseconds + (_SAFE_PATH if safe_path else "")
+    parts = (Parse(b"", settings.encode()), Bind(b"", b""), Execute(b"", 0), Parse(b"", sql))
+    return b"".join(part.encode() for part in parts)
