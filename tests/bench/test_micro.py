@@ -59,4 +59,4 @@ def test_a_cost_has_time_calls_and_writes() -> None:
 
 def test_a_client_waits_where_the_exchange_says_so() -> None:
     waits = next(exchange for exchange in exchanges() if exchange.waiting)
-    assert cost(waits, runs=1, seconds=0.001).calls["Session.assigned"] == 1
+    assert cost(waits, runs=1, seconds=0.001).calls["Waiting.assigned"] == 1
