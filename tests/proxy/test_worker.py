@@ -272,8 +272,9 @@ async def test_the_timer_sweeps_and_measures_its_own_lag(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "howdah")
-    async with Running(tmp_path, stats_period=1) as running:
-        assert running.worker.observer.loop_lag() is None
+    running = Running(tmp_path, stats_period=1)
+    assert running.worker.observer.loop_lag() is None
+    async with running:
         await eventually(lambda: running.worker.observer.loop_lag() is not None)
         await eventually(lambda: "stats: 0 xacts/s" in caplog.text)
 
