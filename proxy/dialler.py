@@ -244,12 +244,13 @@ class Dialler:
             if not others or passing or not another_way_may_do(server.connection, first, error):
                 raise
             failure = error
-        logger.info("%slogin failed, trying it %s: %s", server.prefix, HOW[others[0]], failure)
+        why = _describe(failure, server)
+        logger.warning("%slogin failed, trying it %s: %s", server.prefix, HOW[others[0]], why)
         await self._begin_anew(server)
         try:
             return await self._log_in(server, others[0])
         except (ServerRefused, TlsRefused, TlsError) as error:
-            logger.info("%slogin failed again: %s", server.prefix, error)
+            logger.warning("%slogin failed again: %s", server.prefix, error)
             raise more_telling(failure, error) from None
 
     async def _begin_anew(self, server: Server) -> None:
@@ -257,8 +258,7 @@ class Dialler:
         connection = server.connection
         connection.receiver = _ignore
         connection.end()
-        if not connection.closed:
-            await connection.until_lost()
+        await connection.until_lost()
         server.connection = Connection(server)
 
     async def _log_in(self, server: Server, way: Way) -> Greeting:

@@ -172,12 +172,16 @@ async def test_allow_tells_the_first_refusal_where_there_is_no_tls() -> None:
         assert (rig.fake.logins(), rig.fake.requests) == (1, 1)
 
 
-async def test_prefer_goes_on_in_the_clear_where_a_login_over_tls_is_refused(pki: Pki) -> None:
+async def test_prefer_goes_on_in_the_clear_where_a_login_over_tls_is_refused(
+    pki: Pki, caplog: pytest.LogCaptureFixture
+) -> None:
     async with Rig(only_if(encrypted=False), database=trusting(pki, "prefer")) as rig:
         secure(rig, pki)
         server = await opened(rig, pool_of(rig))
         assert server.connection.tls is None
         assert server.encryption is None, "its cancel requests go in the clear, too"
+        (said,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+        assert said.endswith("login failed, trying it without TLS: no entry, encrypted: True")
         assert [bool(each.tls) for each in rig.fake.conversations] == [True, False]
 
 
