@@ -19,15 +19,19 @@ LATER: Final = 100_000
 """What a step is taken to cost beyond what is seen of it: it wakes a task, which runs later (ns)."""
 # While nobody waits, the budget is one of a stretch of time, which needs no call for each turn (ns).
 _WINDOW: Final = 2 * BUDGET
+# After so many steps there is something to tidy.
+_TIDY: Final = 128
 # A client of which this much waits is read no further.
 _PAUSE: Final = 4096
 
 
 class Turnstile:
-    """Of one event loop."""
+    """Of one event loop. `tidy` is called now and then: each step leaves something behind."""
 
     def __init__(self, clock: Callable[[], int] = perf_counter_ns) -> None:
         self._clock = clock
+        self.tidy: Callable[[], None] = lambda: None
+        self._steps = 0
         self._queue: deque[Gate] = deque()
         self._left = BUDGET
         self._until = 0
@@ -46,15 +50,21 @@ class Turnstile:
                 asyncio.get_running_loop().call_soon(self._turn)
             self._queue.append(gate)
             return
-        gate.deliver()
+        self._serve(gate)
         self._left -= self._clock() - now + LATER
+
+    def _serve(self, gate: "Gate") -> None:
+        gate.deliver()
+        self._steps += 1
+        if self._steps % _TIDY == 0:
+            self.tidy()
 
     def _turn(self) -> None:
         """A turn of the loop has begun."""
         queue, clock = self._queue, self._clock
         left, now = BUDGET, clock()
         while queue and left > 0:
-            queue.popleft().deliver()
+            self._serve(queue.popleft())
             before, now = now, clock()
             left -= now - before + LATER
         # What comes in this turn besides, and is not kept waiting by others, has what is left.

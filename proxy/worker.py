@@ -94,6 +94,7 @@ class Worker:
         self.control = Control(self)
         self.listener = Listener(lambda: Client(self.lobby).behind_gate())
         self.garbage = Garbage()
+        self.lobby.turnstile.tidy = self.garbage.young
         self.janitor = Janitor(self.manager, self.clock())
         self.observer = Observer(self.lobby, self.dialler, self.resolver, self.listener, self.clock)
         self._stop_http: Callable[[], Awaitable[None]] | None = None

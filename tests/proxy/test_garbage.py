@@ -91,3 +91,14 @@ def test_much_that_is_young_is_a_reason_too() -> None:
         rounds += bool(kept)
         assert rounds < 1_000
     assert rounds > 10
+
+
+def test_what_is_young_can_be_looked_at_any_time() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        Ring()
+        Garbage().young()
+        assert Ring.alive == 0
+    finally:
+        gc.enable()

@@ -4,7 +4,7 @@ from typing import cast
 
 import pytest
 
-from proxy.turnstile import BUDGET, LATER, Gate, Turnstile
+from proxy.turnstile import _TIDY, BUDGET, LATER, Gate, Turnstile
 from tests.support import messages as m
 from tests.support.rig import Rig, eventually
 
@@ -165,6 +165,16 @@ async def test_a_layer_in_between_is_stood_before() -> None:
     assert crowd.transports[0].protocol is crowd.gates[0]
     crowd.gates[0].data_received(b"x")
     assert (layer.heard, crowd.targets[0].heard) == ([b"x"], [])
+
+
+async def test_after_many_steps_somebody_tidies_up() -> None:
+    crowd = Crowd(1)
+    tidied = []
+    crowd.turnstile.tidy = lambda: tidied.append(len(crowd.targets[0].heard))
+    for _ in range(2 * _TIDY + 1):
+        crowd.now += 3 * BUDGET
+        crowd.gates[0].data_received(b"x")
+    assert tidied == [_TIDY, 2 * _TIDY]
 
 
 @pytest.mark.both_loops
