@@ -31,7 +31,7 @@ _SCRAM = {"auth_type": "scram-sha-256", "auth_file": "{folder}/verifiers.txt"}
 
 def workloads() -> Sequence[Workload]:
     """New objects each time: a workload may remember what it prepared."""
-    return [*_small(), *_large(), *_parameters(), *_connections()]
+    return [*_small(), *_encrypted(), *_large(), *_parameters(), *_connections()]
 
 
 def _small() -> list[Workload]:
@@ -70,6 +70,17 @@ def _small() -> list[Workload]:
             settings=_ON_8,
             limits={"over": 1.15},
         ),
+        Latency(
+            name="latency",
+            title="half of PgBouncer's capacity, simple protocol, 16 clients on 16 servers",
+            load=Load(16),
+            settings=_ON_16,
+        ),
+    ]
+
+
+def _encrypted() -> list[Workload]:
+    return [
         Encrypted(
             name="tls",
             title="select-only, simple protocol over TLS, 64 clients on 16 servers",
@@ -84,12 +95,6 @@ def _small() -> list[Workload]:
             load=Load(16, script=_ROWS, environments=({"PGSSLMODE": "require"},)),
             settings={**_ON_8, **_TLS},
             usual=False,
-        ),
-        Latency(
-            name="latency",
-            title="half of PgBouncer's capacity, simple protocol, 16 clients on 16 servers",
-            load=Load(16),
-            settings=_ON_16,
         ),
     ]
 

@@ -204,7 +204,7 @@ def test_tls_is_certificates_and_then_connections_by_what_encrypts_them() -> Non
     found = FakeSnapshots()
     certificate, *connections = rows("tls", found)
     assert certificate == ("client", "server.crt", "CN=pooler", 1_800_000_000, 3, None, None, None)
-    assert [row[:1] + row[5:] for row in connections] == [
+    assert [(row[0], *row[5:]) for row in connections] == [
         ("client", "", "", len(found.clients())),
         ("server", "", "", len(found.servers()) - 1),
         ("server", "TLSv1.3", "TLS_AES_256_GCM_SHA384", 1),
