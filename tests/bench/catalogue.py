@@ -31,7 +31,7 @@ _SCRAM = {"auth_type": "scram-sha-256", "auth_file": "{folder}/verifiers.txt"}
 
 def workloads() -> Sequence[Workload]:
     """New objects each time: a workload may remember what it prepared."""
-    return [*_small(), *_encrypted(), *_large(), *_parameters(), *_connections()]
+    return [*_small(), *_prepared(), *_encrypted(), *_large(), *_parameters(), *_connections()]
 
 
 def _small() -> list[Workload]:
@@ -56,6 +56,17 @@ def _small() -> list[Workload]:
             load=Load(2),
             settings={"default_pool_size": "2"},
         ),
+        Latency(
+            name="latency",
+            title="half of PgBouncer's capacity, simple protocol, 16 clients on 16 servers",
+            load=Load(16),
+            settings=_ON_16,
+        ),
+    ]
+
+
+def _prepared() -> list[Workload]:
+    return [
         Throughput(
             name="prepared",
             title="select-only, prepared statements, 16 clients in session mode",
@@ -69,12 +80,6 @@ def _small() -> list[Workload]:
             other=Load(64, "extended"),
             settings=_ON_8,
             limits={"over": 1.15},
-        ),
-        Latency(
-            name="latency",
-            title="half of PgBouncer's capacity, simple protocol, 16 clients on 16 servers",
-            load=Load(16),
-            settings=_ON_16,
         ),
     ]
 
