@@ -89,9 +89,10 @@ class TlsLayer(asyncio.Protocol):
         self._object: ssl.SSLObject | None = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
-        # Its methods are called for every chunk.
-        self._encrypt: Callable[[bytes | memoryview], int] = self._object.write
-        self._decrypt: Callable[[int], bytes] = self._object.read
+        # They are called for every chunk, and OpenSSL's own object saves the call of a wrapper each time.
+        worker: ssl.SSLObject = getattr(self._object, "_sslobj", self._object)
+        self._encrypt: Callable[[bytes | memoryview], int] = worker.write
+        self._decrypt: Callable[[int], bytes] = worker.read
         own = context.certificate if isinstance(context, TlsContext) else None
         self._certificate = own if server_side else None
         self._ready = self._deaf = False
