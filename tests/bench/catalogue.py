@@ -161,6 +161,14 @@ def _connections() -> list[Workload]:
             settings={"auth_type": "scram-sha-256"},
             usual=False,
         ),
+        Login(
+            name="login-libpq",
+            unit="login",
+            title="logins one after the other, SCRAM-SHA-256, by libpq",
+            settings=_SCRAM,
+            libpq=True,
+            usual=False,
+        ),
         Start(
             name="start",
             title="start, first login, memory without clients",

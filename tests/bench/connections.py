@@ -10,8 +10,11 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
+import psycopg
+
 from tests.bench import accounting
 from tests.bench.client import Client
+from tests.bench.cluster import Address
 from tests.bench.figures import percentile
 from tests.bench.targets import Target
 from tests.bench.workloads import Meter, Tools, Values, Workload, per_transaction
@@ -37,20 +40,37 @@ class Start(Workload):
 
 @dataclass(kw_only=True)
 class Login(Workload):
-    """Connect, log in, leave; one after the other. A transaction is one login."""
+    """Connect, log in, leave; one after the other. A transaction is one login.
+
+    `libpq`: by what applications use, which derives its keys anew at each login.
+    """
+
+    libpq: bool = False
 
     def measure(self, tools: Tools, target: Target, first_login: float) -> Values:
+        connect = _by_libpq if self.libpq else Address.connect
         meter = Meter(target)
         began = time.perf_counter()
         took = []
         while (now := time.perf_counter()) < began + tools.seconds:
-            target.address.connect().close()
+            connect(target.address).close()
             took.append(time.perf_counter() - now)
         spent = meter.since()
         rate = len(took) / (time.perf_counter() - began)
         took.sort()
         latencies = {"p50": percentile(took, 0.5), "p99": percentile(took, 0.99)}
         return per_transaction(spent, len(took)) | {"tps": rate} | latencies
+
+
+def _by_libpq(address: Address) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(
+        host=address.host,
+        port=address.port,
+        user=address.user,
+        dbname=address.database,
+        password=address.password,
+        sslmode="disable",
+    )
 
 
 @dataclass(kw_only=True)
