@@ -37,7 +37,11 @@ HOT = (
     "proxy/session_requests.py",
     "proxy/session_waiting.py",
     "proxy/statement_book.py",
+    "proxy/statement_groups.py",
+    "proxy/statement_repeats.py",
     "proxy/statement_replies.py",
+    "proxy/statement_settings.py",
+    "proxy/statement_sql.py",
     "proxy/unnamed.py",
 )
 COMPILER = "mypy>=2.4,<3"

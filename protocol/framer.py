@@ -142,6 +142,7 @@ _NAMING: Final = {
     tags.BIND: TWO_NAMES,
     tags.DESCRIBE: WHOLE,
     tags.CLOSE: WHOLE,
+    tags.EXECUTE: WHOLE,
 }
 FRONTEND_LOOK_NAMES: Final = tuple(_NAMING.get(tag, look) for tag, look in enumerate(FRONTEND_LOOK))
 """As FRONTEND_LOOK, where names of prepared statements are replaced."""

@@ -1,4 +1,4 @@
-"""Recognise SQL's DEALLOCATE of one name, which may be a name only the pooler knows.
+"""Recognise SQL that does away with prepared statements, whose names may be known to the pooler alone.
 
 Law: a pure function over the text of a Query or Parse; what is not exactly one such statement is not ours.
 """
@@ -15,12 +15,17 @@ _STATEMENT: Final = re.compile(
     b"%b*+;?%b*+\0" % (_SPACE, _SPACE, _SPACE, _SPACE, _SPACE),
     re.IGNORECASE,
 )
-# The first bytes that such a text can have.
+_SWEEPING: Final = re.compile(
+    b"%b*+(?>deallocate(?:%b++prepare)?|discard)%b++all%b*+;?%b*+\0"
+    % (_SPACE, _SPACE, _SPACE, _SPACE, _SPACE),
+    re.IGNORECASE,
+)
+# The first bytes that such texts can have.
 _FIRST: Final = frozenset(b"dD /-\t\r\n\f\v")
 
 
 def may_be(first: int) -> bool:
-    """Whether a text with this first byte may be a DEALLOCATE; most can be told by it."""
+    """Whether a text with this first byte may be one of these; most can be told by it."""
     return first in _FIRST
 
 
@@ -37,3 +42,8 @@ def deallocated(text: bytes) -> bytes | None:
         return name[1:-1].replace(b'""', b'"')
     name = name.lower()
     return None if name == b"all" else name
+
+
+def sweeps(text: bytes) -> bool:
+    """Whether a text (with its terminating zero byte) does away with all statements."""
+    return _SWEEPING.match(text) is not None

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from proxy.pool.parameters import Values
     from proxy.pool.statements import Preparation, Statement
 
+SENT: Final = 0
+WAITS: Final = 1
+REST_DROPPED: Final = 2
+"""What became of a message: it is accounted for; it has to come again; also its rest is not to be sent."""
+
 NAME_MOST: Final = 63
 """PostgreSQL compares so many bytes of a name (NAMEDATALEN - 1)."""
 
@@ -47,8 +52,13 @@ CLOSED_UNNAMED: Final = 13
 """A client's Close of its unnamed statement."""
 
 SETTING: Final = 14
-"""A SET of ours, for a Parse under the settings under which its client had it parsed first."""
+"""A statement of ours that changes settings for a Parse, or a Sync of ours."""
 
+FREED: Final = 15
+"""A client's Execute of a DEALLOCATE of a name it has: sent as that of another, made for it."""
+
+CLOSING: Final = frozenset((CLOSED, DEALLOCATED, FREED))
+"""Kinds of requests that do away with a name."""
 SKIPPED: Final = frozenset((REPEATED, EVICTED, UNNAMED, DESCRIBED, SETTING))
 """Kinds of requests the client knows nothing of."""
 
@@ -72,11 +82,18 @@ class Name:
         self.stale = False
         self.gone = False
 
+    def closing(self, note: "Note") -> None:
+        """A Close or DEALLOCATE of it is being sent."""
+        note.entry = self
+        note.prior = self.pending
+        self.closed = True
+        self.pending = note
+
 
 class Note:
     """About one request that is outstanding. `group` tells in which of the client's groups of messages it
-    stands; `values` are the server's parameters when it was sent, `text` what the kind needs. `prior` is the
-    note that was pending of the same name before.
+    stands; `name` is as the client wrote it, `values` are the server's parameters when it was sent, `text` is
+    what the kind needs. `prior` is the note that was pending of the same name before.
     """
 
     __slots__ = ("entry", "group", "kind", "name", "preparation", "prior", "text", "values")

@@ -61,8 +61,8 @@ class Replies(Waiting):
             if tag == tags.READY_FOR_QUERY:
                 if queue and not outstanding.copying and queue[0] in _BY_READY:
                     queue.popleft()
-                else:
-                    outstanding.reply(tag)
+                elif (note := outstanding.reply(tag)) is not None:
+                    self._noted(server, note, tag, start, stop, edits)
                 if queue:
                     outstanding.drop_ignored()
                 prepared = self.prepared
@@ -161,7 +161,9 @@ class Replies(Waiting):
         edits: list[Edit],
         now: int,
     ) -> None:
-        """A group failed for want of a plan or a statement, unseen by the client: send it once more."""
+        """A group failed for want of a plan or a statement, unseen by the client, or something was prepared
+        ahead of it: send it (once more).
+        """
         group = prepared.repeating
         prepared.repeating = None
         if stop < len(buffer) or buffer[start + 5] != tags.STATUS_IDLE or group is None:
@@ -170,9 +172,12 @@ class Replies(Waiting):
         self._to_client(buffer, stop, edits)
         server.status = tags.STATUS_IDLE
         self._stalled = False
-        self.held = [group, *(self.held or ())]
+        held = self.held or []
+        ahead = bool(held) and held[0] is group
+        self.held = held if ahead else [group, *held]
         self._flush_held(now)
-        prepared.sent = None
+        if not ahead:
+            prepared.sent = None
 
     def _to_client(self, buffer: bytes, end: int, edits: list[Edit]) -> None:
         self.pool.stats.bytes_sent += end
@@ -219,7 +224,7 @@ class Replies(Waiting):
                 self._send_withheld()
             if instead is not None:
                 edits.append((start, min(stop, end), instead))
-                if prepared.repeating is not None:
+                if prepared.repeating is not None and self.held is None:
                     self._stalled = True
                     self.held = []
         if blurred:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 from protocol import tags
 from protocol.framer import BACKEND_LOOK_NAMES, BACKEND_LOOK_QUERY
 from protocol.outstanding import MAX_OUTSTANDING
+from proxy.notes import REST_DROPPED, WAITS
 from proxy.pieces import ANSWERED, Edit, Messages, Piece, edited, from_message, with_data
-from proxy.prepared import NAMING, REST_DROPPED, WAITS, Prepared
+from proxy.prepared import Prepared
 from proxy.reasons import ClientClosed
 from proxy.session_flow import MANY_OWED, Flow
-from proxy.statement_book import ENDS_GROUP
 
 if TYPE_CHECKING:
     from proxy.server import Server
@@ -67,15 +67,16 @@ class Requests(Flow):
         self.xact_started = now if fresh else self.xact_started
         if prepared is not None:
             prepared.coming, prepared.fresh = messages, fresh
-            if fresh and server.statements.crowded:
-                self._make_room(server, prepared)
+            odd = server.statements.crowded or (prepared.seen is not server.values and prepared.names)
+            if fresh and odd and self._prepares_ahead(server, prepared, (buffer, end, lead, messages), now):
+                return
         left = False
         edits: list[Edit] = self._drop_lead(lead, end) if self._dropping else []
         plain = not (outstanding.skipping or outstanding.copying)
         if outstanding.copying:
             messages = with_data(lead, end, messages)
         for tag, start, stop in messages:
-            if prepared is not None and tag in NAMING:
+            if prepared is not None and tag in prepared.naming:
                 outcome = prepared.request(server, tag, start, stop, buffer, end, edits, now)
                 if outcome == WAITS:
                     self._stall(from_message(buffer, end, messages, start))
@@ -90,7 +91,9 @@ class Requests(Flow):
                     queue.append(tag)
                 else:
                     outstanding.push(tag)
-                if prepared is not None and tag in ENDS_GROUP:
+                if prepared is not None and tag == tags.EXECUTE:
+                    prepared.executing = prepared.group
+                elif prepared is not None:
                     prepared.group += 1
             elif tag == tags.TERMINATE:
                 # What came before it is sent, so that what the server owes and what it was sent agree.
@@ -136,11 +139,18 @@ class Requests(Flow):
         self._held_bytes = piece[1]
         self._stalled = True
 
-    def _make_room(self, server: "Server", prepared: Prepared) -> None:
-        closing = prepared.make_room(server)
-        if closing:
+    def _prepares_ahead(self, server: "Server", prepared: Prepared, piece: Piece, now: int) -> bool:
+        """Ahead of a client's group close what is too much. Whether the group comes again when what it needs
+        has been prepared by itself.
+        """
+        closing = prepared.make_room(server) if server.statements.crowded else b""
+        ahead = b"" if piece[2] else prepared.ahead(server, piece, now)
+        if closing or ahead:
             server.status = tags.STATUS_BUSY
-            server.connection.write(closing)
+            server.connection.write(closing + ahead)
+        if ahead:
+            self._stall(piece)
+        return bool(ahead)
 
     def _drop_lead(self, lead: int, end: int) -> list[Edit]:
         """The rest of a message of which the beginning was dropped. One that fills its piece may not be all

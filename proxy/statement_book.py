@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from protocol import rename, tags
 from proxy import notes
-from proxy.deallocate import deallocated
-from proxy.notes import NAME_MOST, Name, Note
+from proxy.notes import Name, Note
 from proxy.pieces import Messages, Piece
-from proxy.pool.parameters import setting
 from proxy.pool.statements import OVERHEAD, Preparation, Statement
+from proxy.statement_groups import ENDS_GROUP
 from proxy.unnamed import Unnamed
 
 if TYPE_CHECKING:
@@ -22,15 +21,12 @@ if TYPE_CHECKING:
     from proxy.pool.pool import Pool
     from proxy.server import Server
 
-ENDS_GROUP: Final = frozenset((tags.QUERY, tags.SYNC, tags.FUNCTION_CALL))
-"""Tags of the messages that end a group of messages: what comes next is processed also after an error."""
-CHANGES: Final = frozenset((*ENDS_GROUP, tags.EXECUTE))
-"""Tags of the messages that may change settings, plans and what is prepared."""
+NAMING: Final = frozenset((tags.PARSE, tags.BIND, tags.DESCRIBE, tags.CLOSE, tags.QUERY))
+"""Tags of the messages that may name a prepared statement."""
+NAMING_OR_RUNNING: Final = NAMING | {tags.EXECUTE, tags.FUNCTION_CALL}
+"""Also of those that may run something of which there is something to know."""
 
-_CLOSING: Final = frozenset((notes.CLOSED, notes.DEALLOCATED))
-# Kinds whose preparation was there before.
-_OF_OTHERS: Final = frozenset((notes.AGAIN, notes.DEALLOCATED))
-# So far a queue is searched for what may change settings or plans; behind more, the answer is yes.
+# So far a queue is searched for what something depends on; behind more, the answer is that it does.
 _SEARCHED: Final = 64
 
 
@@ -38,24 +34,35 @@ class StatementBook:
     """Of one session. `group` is counted up at the end of each group of messages; `coming` are the messages
     of the chunk at hand. `by_sql`: SQL's PREPARE was executed on the server it has; `failed`: it is in a
     failed transaction; `touched`: some of this was used since it got the server. `sent` is what was sent
-    last, if that is all that is outstanding; `repeating` what is sent once more when the server is ready;
+    last, if that is all that is outstanding; `repeating` what is sent (once more) when the server is ready;
     `unsure` are statements of which it is not known under which settings they were parsed. `withholds`:
     replies come that the client has not asked for yet.
+
+    `naming` are the tags of the messages that are to be looked at here. `executing` is the last group in
+    which the client has executed something, `interposed` that in which we have. `seen` are the server's
+    parameters under which all names were parsed; None where they are various, or that is not known.
     """
 
     __slots__ = (
+        "_ahead",
         "_aliases",
         "_applied",
-        "_deallocating",
         "_pool",
+        "_portals",
+        "_sweeps",
+        "_under",
         "by_sql",
         "coming",
+        "executing",
         "failed",
         "fresh",
         "group",
+        "interposed",
         "mendable",
         "names",
+        "naming",
         "repeating",
+        "seen",
         "sent",
         "size",
         "touched",
@@ -81,19 +88,36 @@ class StatementBook:
         self.repeating: Piece | None = None
         self.unsure: list[Note] = []
         self.withholds = False
-        self._deallocating: list[Note] = []
+        self.naming = NAMING
+        self.executing = -1
+        self.interposed = -1
+        self.seen: Values | None = None
+        # The settings themselves; whether what could be prepared ahead of a group has just been; whether a
+        # text was parsed that does away with all statements; portals of a DEALLOCATE, with the name that
+        # means and ours for it; and the client's names behind such names of ours.
+        self._under: Values | None = None
+        self._ahead = False
+        self._sweeps = False
+        self._portals: dict[bytes, tuple[bytes, bytes]] = {}
         self._aliases: dict[bytes, bytes] = {}
 
-    def _statement(self, server: "Server", text: bytes) -> Statement | None:
+    def _statement(self, text: bytes, values: "Values") -> Statement | None:
         pool = self._pool
-        values = pool.tracked.parsing(server.values)
         return pool.statements.find(pool.key.database, text, values, self._applied, pool.database.ddl)
 
-    def _private(self, server: "Server", text: bytes) -> Statement:
+    def _private(self, text: bytes, values: "Values") -> Statement:
         """A statement nobody else gets, for want of room among those that are shared."""
-        values = self._pool.tracked.parsing(server.values)
         key = (self._pool.key.database, text, values, self._applied)
         return Statement(key, self._pool.database.ddl, shared=False)
+
+    def _anew(self, statement: Statement) -> Statement:
+        """The statement for the same text as it is to be prepared now."""
+        text, values = statement.text, statement.values
+        return self._statement(text, values) or self._private(text, values)
+
+    def _settings(self, server: "Server") -> "Values":
+        """What counts of the server's settings, as far as it has reported them."""
+        return self._pool.tracked.parsing(server.values)
 
     def _prepare(self, server: "Server", note: Note, statement: Statement, now: int) -> Preparation:
         """A Parse of the statement is being sent to the server."""
@@ -104,11 +128,6 @@ class StatementBook:
         common = pool.common
         server.statements.add(preparation, common.max_prepared_statements, common.max_server_prepared_bytes)
         note.preparation = preparation
-        if self._owes(server, CHANGES):
-            # The settings it is parsed under are known when the group is over.
-            note.values = server.values
-            self.unsure.append(note)
-            self.touched = True
         return preparation
 
     def _usable(self, server: "Server", known: Name) -> Preparation | None:
@@ -116,79 +135,7 @@ class StatementBook:
         preparation = server.statements.prepared.get(known.statement)
         if preparation is not None and (preparation.confirmed or preparation.group == self.group):
             return preparation
-        values = self._pool.tracked.parsing(server.values)
-        if known.statement.values is values or self._settings(server, values, known.statement.values):
-            return None
-        if self._owes(server, ENDS_GROUP):
-            # The message comes again when no earlier group is owed; then more may be possible.
-            return None
-        # Other clients with the settings it was made for must not get a plan made under these.
-        text = known.statement.text
-        self._move(known, self._statement(server, text) or self._private(server, text))
-        preparation = server.statements.prepared.get(known.statement)
-        return preparation if preparation is not None and preparation.confirmed else None
-
-    def _repeat(self, server: "Server", known: Name, now: int) -> tuple[Preparation, bytes]:
-        """Have the server prepare what the client has prepared elsewhere, under the settings of then."""
-        statement = known.statement
-        values = self._pool.tracked.parsing(server.values)
-        there: list[bytes] = []
-        back: list[bytes] = []
-        if statement.values is not values:
-            there = self._settings(server, values, statement.values)
-            back = self._settings(server, statement.values, values) if there else []
-            there = there if back else []
-        before = self._set(server, there)
-        note = Note(notes.REPEATED, self.group, known.name)
-        preparation = self._prepare(server, note, statement, now)
-        server.outstanding.note(tags.PARSE, note)
-        parsed = rename.parse(preparation.name, statement.text)
-        if statement.shape is None:
-            parsed += self._describe(server, preparation)
-        return preparation, before + parsed + self._set(server, back)
-
-    def _settings(self, server: "Server", have: "Values", want: "Values") -> list[bytes]:
-        """Statements that change these settings; none where they would have replies we could not tell from
-        the client's, or where the client itself may be about to change them.
-        """
-        if self._owes(server, CHANGES) or self._ends_in_query():
-            return []
-        names = self._pool.tracked.names
-        changed = [
-            setting(name, value)
-            for name, has, value in zip(names, have, want, strict=True)
-            if has != value and value is not None
-        ]
-        return changed if all(text.startswith(b"SET ") for text in changed) else []
-
-    def _ends_in_query(self) -> bool:
-        """Whether the group of extended messages at hand is followed by a simple Query instead of its Sync:
-        PostgreSQL behaves oddly where that stands behind an Execute, of ours too.
-        """
-        for message in self.coming:
-            if message[0] in ENDS_GROUP:
-                return message[0] != tags.SYNC
-        return False
-
-    def _set(self, server: "Server", settings: list[bytes]) -> bytes:
-        """Execute them within the client's group of messages. Both ways being in one transaction, PostgreSQL
-        reports none of it.
-        """
-        outstanding = server.outstanding
-        parts = []
-        for text in settings:
-            name = self._pool.statements.next_name()
-            server.statements.put_back(name)
-            for tag in (tags.PARSE, tags.BIND, tags.EXECUTE):
-                outstanding.note(tag, Note(notes.SETTING, self.group))
-            parts.append(rename.parse(name, text + b"\0\0\0") + rename.run(name))
-        return b"".join(parts)
-
-    def _describe(self, server: "Server", preparation: Preparation) -> bytes:
-        note = Note(notes.DESCRIBED, self.group)
-        note.preparation = preparation
-        server.outstanding.note(tags.DESCRIBE, note)
-        return rename.describe(preparation.name)
+        return None
 
     def _full(self, name: bytes, text: bytes) -> str:
         common = self._pool.common
@@ -201,12 +148,21 @@ class StatementBook:
         return ""
 
     def _take(self, name: bytes, statement: Statement, note: Note, before: Name | None) -> None:
+        if not self.names:
+            self._under = statement.values
+        self._read_under(statement.values)
         entry = Name(name, statement, before)
         entry.pending = note
         note.entry = entry
         self.names[name] = entry
         self.size += entry.size
         self._pool.statements.wanted(statement)
+
+    def _read_under(self, values: "Values") -> None:
+        """A name stands for a statement that was parsed under these settings."""
+        if values is not self._under:
+            self._under = None
+        self.seen = None
 
     def _drop(self, entry: Name) -> None:
         """A name no longer stands for its statement."""
@@ -220,6 +176,9 @@ class StatementBook:
 
     def _move(self, known: Name, statement: Statement) -> None:
         """A name stands for another statement from now on."""
+        if len(self.names) == 1:
+            self._under = statement.values
+        self._read_under(statement.values)
         self._pool.statements.wanted(statement)
         self._pool.statements.unwanted(known.statement)
         known.statement = statement
@@ -234,21 +193,11 @@ class StatementBook:
         ours = sum(isinstance(note, Note) and note.kind in notes.SKIPPED for note in outstanding.notes)
         return len(outstanding.queue) - ours
 
-    def _part_from_others(self, server: "Server", known: Name) -> None:
-        """What is deallocated on the server must not be what another name of the client stands for."""
-        if sum(other.statement is known.statement for other in self.names.values()) > 1:
-            self._move(known, self._private(server, known.statement.text))
-
     def _lose_unnamed(self, server: "Server") -> None:
         self.unnamed.lost(server.outstanding, server.statements)
         self.unnamed.group = self.group
         if server.outstanding.queue:
             self.touched = True
-
-    def _deallocated(self, text: bytes) -> Name | None:
-        """The name of ours that an SQL text deallocates, if that is what it does."""
-        name = deallocated(text)
-        return self.names.get(name[:NAME_MOST]) if name is not None else None
 
     def _owes(self, server: "Server", kinds: frozenset[int]) -> bool:
         """Whether any of these requests is outstanding."""
@@ -257,14 +206,9 @@ class StatementBook:
             return True
         return any(request & 0xFF in kinds for request in queue)
 
-    def _deallocate(self, server: "Server", note: Note) -> None:
-        """A DEALLOCATE was executed."""
-        entry = note.entry
-        if note.preparation is not None:
-            server.statements.remove(note.preparation)
-        if entry is not None and not entry.gone:
-            entry.pending = None
-            self._drop(entry)
+    def _unsettled(self, server: "Server") -> bool:
+        """Whether something may have changed settings, or what is prepared, of which we have not heard."""
+        return self.executing == self.group or self._owes(server, ENDS_GROUP)
 
     def ready(self, server: "Server") -> None:
         """A group of messages is over: the settings its statements were parsed under are known now."""
@@ -274,16 +218,22 @@ class StatementBook:
         for note in unsure:
             preparation = note.preparation
             if preparation is None or server.statements.is_pending(preparation):
+                # Its own group is yet to come, and begins with these.
+                note.values = server.values
                 self.unsure.append(note)
-            elif preparation.confirmed and server.values is not note.values:
+            elif preparation.confirmed:
                 self._parsed_otherwise(server, note, preparation)
 
     def _parsed_otherwise(self, server: "Server", note: Note, preparation: Preparation) -> None:
-        """A statement was parsed under settings that were changed just before."""
+        """A statement was parsed, perhaps under settings that were changed just before. `text`: they may have
+        been changed within the group, ahead of it; if they were changed there at all, nobody can tell.
+        """
+        values = server.values if note.text or note.values is None else note.values
         statement = preparation.statement
-        if statement.values is self._pool.tracked.parsing(server.values):
+        if statement.values is (values := self._pool.tracked.parsing(values)):
             return
-        found = self._statement(server, statement.text) or self._private(server, statement.text)
+        shared = None if note.text else self._statement(statement.text, values)
+        found = shared or self._private(statement.text, values)
         server.statements.adopt(preparation, found)
         known = note.entry or self.names.get(note.name)
         if known is not None and known.statement is statement and not known.gone:
@@ -296,11 +246,9 @@ class StatementBook:
                 entry.before = None
                 pending = entry.pending
                 # What was parsed behind it stays.
-                if pending is None or (pending.kind in _CLOSING and pending.prior is None):
+                if pending is None or (pending.kind in notes.CLOSING and pending.prior is None):
                     entry.pending = None
                     self._drop(entry)
-        elif command.startswith(b"DEALLOCATE") and self._deallocating:
-            self._deallocate(server, self._deallocating.pop(0))
         elif command.startswith(b"PREPARE"):
             self.by_sql = self.touched = True
 
@@ -325,8 +273,9 @@ class StatementBook:
             self.unnamed.past = []
         if self.unsure:
             self.unsure = []
-        if self._deallocating:
-            self._deallocating = []
+        if self.naming is not NAMING:
+            self._portals = {}
+            self.naming = NAMING
 
     def close(self) -> None:
         """The client is gone."""
@@ -346,15 +295,17 @@ class StatementBook:
         if kind == notes.DESCRIBED:
             if preparation is not None and preparation.checking:
                 server.statements.retire(preparation)
-        elif preparation is not None and kind not in _OF_OTHERS:
+        elif preparation is not None and kind != notes.AGAIN:
             server.statements.remove(preparation)
         if kind == notes.EVICTED:
             server.statements.put_back(note.name)
+        elif kind == notes.FREED or kind == notes.DEALLOCATED:
+            server.statements.put_back(note.text)
         elif kind == notes.UNNAMED:
-            server.statements.unnamed = None
-        elif entry is not None and entry.pending is note:
+            self.unnamed.not_there(server.statements)
+        if entry is not None and entry.pending is note:
             entry.pending = note.prior
-            if kind in _CLOSING:
+            if kind in notes.CLOSING:
                 entry.closed = False
                 return
             current = self.names.get(entry.name) is entry

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Final
 
 from protocol import rename, sqlstate, tags
 from protocol.backend import ErrorResponse
+from protocol.errors import UnexpectedMessage
 from proxy import notes
-from proxy.notes import Name, Note
+from proxy.notes import NAME_MOST, Name, Note
 from proxy.pool.statements import PREFIX, Preparation
-from proxy.statement_book import ENDS_GROUP, StatementBook
+from proxy.statement_groups import asks_anew, is_whole
+from proxy.statement_repeats import StatementRepeats
 
 if TYPE_CHECKING:
-    from proxy.pieces import Messages
     from proxy.server import Server
 
 _PARSE_COMPLETE: Final = bytes((tags.PARSE_COMPLETE, 0, 0, 0, 4))
-# A group that is repeated is of so many bytes at most.
-_KEPT_MOST: Final = 64 * 1024
 # Errors that tell that a plan no longer fits, or that a statement is not where it should be.
 _STALE_PLAN: Final = b"0A000"
 _NOT_THERE: Final = b"26000"
+_FAILED_BIND: Final = b"22012"
 _GONE: Final = frozenset((b"XX000", b"42704"))
 # Drivers tell it by the name of PostgreSQL's routine from other things that are not supported.
 _STALE: Final = ErrorResponse(
@@ -42,7 +42,7 @@ _OUR_NAME: Final = re.compile(b'"%b[0-9]+"' % PREFIX)
 _OF_UNNAMED: Final = b"unnamed prepared statement"
 
 
-class StatementReplies(StatementBook):
+class StatementReplies(StatementRepeats):
     """The part of `Prepared` that hears from the server."""
 
     __slots__ = ()
@@ -53,16 +53,16 @@ class StatementReplies(StatementBook):
         """
         kind = note.kind
         preparation = note.preparation
-        if kind == notes.DESCRIBED:
-            if preparation is not None and tag != tags.PARAMETER_DESCRIPTION:
-                self._described(server, preparation, rename.shape(body))
-            return b""
         if kind in notes.SKIPPED:
-            if preparation is not None:
-                server.statements.confirm(preparation)
+            self._ours_answered(server, note, tag, body)
             return b""
-        if kind == notes.DEALLOCATED:
-            return self._deallocating_answered(server, note, tag)
+        if kind == notes.DEALLOCATED and tag != tags.COMMAND_COMPLETE:
+            if note.entry is not None and note.entry.pending is note:
+                self._undo(server, note)
+            return None
+        if kind == notes.CALLED:
+            self.sent = None if tag == tags.PARAMETER_DESCRIPTION else self.sent
+            return None
         if kind == notes.PARSED and preparation is not None:
             server.statements.confirm(preparation)
         elif kind == notes.AGAIN:
@@ -71,58 +71,72 @@ class StatementReplies(StatementBook):
             self._settle(note.entry, note)
         return _PARSE_COMPLETE if kind == notes.KNOWN else None
 
+    def _ours_answered(self, server: "Server", note: Note, tag: int, body: bytes) -> None:
+        preparation = note.preparation
+        if preparation is None:
+            return
+        if note.kind != notes.DESCRIBED:
+            server.statements.confirm(preparation)
+        elif tag == tags.PARAMETER_DESCRIPTION:
+            whole = len(body) >= 2 and len(body) == 2 + 4 * int.from_bytes(body[:2], "big")
+            preparation.statement.parameters = body if whole else None
+        else:
+            self._described(server, note, preparation, rename.shape(body))
+
     def _settle(self, entry: Name, note: Note) -> None:
         """What was asked about a name has been done."""
         entry.before = None
         if entry.pending is note:
             entry.pending = None
-            if note.kind == notes.CLOSED:
+            if note.kind in notes.CLOSING:
                 self._drop(entry)
         elif entry.pending is not None and entry.pending.prior is note:
             entry.pending.prior = None
 
-    def _described(self, server: "Server", preparation: Preparation, shape: bytes) -> None:
+    def _described(self, server: "Server", note: Note, preparation: Preparation, shape: bytes) -> None:
         statement = preparation.statement
-        if not preparation.checking:
-            if statement.shape is None:
-                statement.shape = shape
-            return
-        preparation.checking = False
-        if statement.shape == shape:
-            statement.verified = self._pool.database.ddl
-            return
-        # This is a new statement in all but its text. The old one stays for the names that stand for it: each
-        # client has to be told.
-        fresh = self._statement(server, statement.text) or self._private(server, statement.text)
-        fresh.shape = shape
+        checking, preparation.checking = preparation.checking, False
+        if statement.shape is None:
+            statement.shape = shape
+        elif statement.shape == shape:
+            statement.verified = self._pool.database.ddl if checking else statement.verified
+        else:
+            self._look_otherwise(server, note, preparation, shape, checking=checking)
+
+    def _look_otherwise(
+        self, server: "Server", note: Note, preparation: Preparation, shape: bytes, *, checking: bool
+    ) -> None:
+        """This is a new statement in all but its text. The old one stays for the names that stand for it:
+        each client has to be told. Unless it is `checking`, the change did not pass through here, and this
+        client is shown the new rows already.
+        """
+        statement = preparation.statement
+        fresh = self._anew(statement) if checking else self._private(statement.text, statement.values)
+        fresh.shape, fresh.parameters = shape, statement.parameters
         server.statements.adopt(preparation, fresh)
         for known in self.names.values():
             if known.statement is statement:
                 known.stale = True
-
-    def _deallocating_answered(self, server: "Server", note: Note, tag: int) -> bytes | None:
-        """Of two statements sent, the client knows of the second."""
-        if tag == tags.COMMAND_COMPLETE and not note.text:
-            note.text = b"PREPARE"
-            return b""
-        if tag == tags.COMMAND_COMPLETE:
-            self._deallocate(server, note)
-        return None
+        told = note.entry
+        if told is not None and not (checking or told.gone) and note.text:
+            self._move(told, fresh)
+            told.stale = False
 
     def _parsed_after_all(self, server: "Server", note: Note) -> None:
         """The name was free: what stood in the way was deallocated in the same group of messages."""
         preparation = note.preparation
-        statement = self._statement(server, note.text)
         if preparation is None:
             return
         preparation.confirmed = True
-        statement = statement or self._private(server, note.text)
+        values = self._settings(server)
+        statement = self._statement(note.text, values) or self._private(note.text, values)
         server.statements.adopt(preparation, statement)
-        before = self.names.get(note.name)
+        name = note.name[:NAME_MOST]
+        before = self.names.get(name)
         if before is not None:
             self._drop(before)
-        self._take(note.name, statement, note, None)
-        self.names[note.name].pending = None
+        self._take(name, statement, note, None)
+        self.names[name].pending = None
 
     def error(self, server: "Server", buffer: bytes, start: int, stop: int, end: int) -> bytes | None:
         """An ErrorResponse came: undo what is not going to happen, and say what the client gets in the place
@@ -135,26 +149,40 @@ class StatementReplies(StatementBook):
         )
         failed = self._discard(server)
         head = buffer[start + 5 : min(stop, end)]
-        code = _sqlstate(head)
-        name = b""
-        if isinstance(failed, Name):
+        if self.repeating is not None and b"VERROR\0" in head:
+            if stop > end:
+                raise UnexpectedMessage("server sent too long an error in reply to a text of ours")
+            # Of what is prepared ahead of a group; it is tried again within.
+            return b""
+        instead = self._failed(server, failed, head, stop <= end, repeatable=repeatable)
+        if instead is not None:
+            return instead
+        if isinstance(failed, Name | Note):
             name = failed.name
-            if self.names.get(name) is failed and _tells_of_stale(code, head):
-                self._renew(server, failed, code)
-                if repeatable and self._may_repeat(code):
-                    return self._repeat_group()
-        elif isinstance(failed, Note):
-            name = failed.name
-            if failed.kind == notes.DEALLOCATED:
-                self._not_deallocated(failed)
-            elif failed.kind == notes.STALE and stop <= end:
-                return self._told_of_stale(server, failed, repeatable)
-            elif failed.kind == notes.REFUSED and stop <= end:
-                text = failed.text.decode()
-                return ErrorResponse.make("ERROR", sqlstate.CONFIGURATION_LIMIT_EXCEEDED, text).encode()
         elif not (name := self._alias(head)):
             return None
         return self._in_own_words(buffer, start, stop, end, name)
+
+    def _failed(
+        self, server: "Server", failed: object | None, head: bytes, whole: bool, *, repeatable: bool
+    ) -> bytes | None:
+        """What the client gets in the place of the error of this request; None for the error itself."""
+        code = _sqlstate(head)
+        called = failed.entry if isinstance(failed, Note) and failed.kind == notes.CALLED else failed
+        if isinstance(called, Name):
+            if self.names.get(called.name) is called and _tells_of_stale(code, head):
+                self._renew(server, called, code)
+                if repeatable and self._may_repeat(code, called.name):
+                    return self._repeat_group()
+        elif isinstance(failed, Note):
+            if failed.kind == notes.DEALLOCATED:
+                self._undo(server, failed)
+            elif failed.kind == notes.STALE and whole and code in (_NOT_THERE, _FAILED_BIND):
+                return self._told_of_stale(server, failed, repeatable)
+            elif failed.kind == notes.REFUSED and whole:
+                text = failed.text.decode()
+                return ErrorResponse.make("ERROR", sqlstate.CONFIGURATION_LIMIT_EXCEEDED, text).encode()
+        return None
 
     def _discard(self, server: "Server") -> object | None:
         """Account for an error; returns the note of what failed."""
@@ -164,17 +192,15 @@ class StatementReplies(StatementBook):
         for dropped in reversed(unanswered):
             if isinstance(dropped, Note):
                 self._undo(server, dropped)
-        if self._deallocating:
-            ends = sum(request & 0xFF in ENDS_GROUP for request in outstanding.queue)
-            self._deallocating = [note for note in self._deallocating if note.group != self.group - ends]
         return failed
 
     def _told_of_stale(self, server: "Server", note: Note, repeatable: bool) -> bytes:
         """What PostgreSQL would have said of a statement whose rows no longer look as they did."""
-        known = self.names.get(note.name)
+        name = note.name[:NAME_MOST]
+        known = self.names.get(name)
         if known is not None:
             self._renew(server, known, _STALE_PLAN)
-        if repeatable and self._may_repeat(_STALE_PLAN):
+        if repeatable and self._may_repeat(_STALE_PLAN, name):
             return self._repeat_group()
         return _STALE.encode()
 
@@ -186,13 +212,6 @@ class StatementReplies(StatementBook):
     def _repeat_group(self) -> bytes:
         self.repeating, self.sent = self.sent, None
         return b""
-
-    @staticmethod
-    def _not_deallocated(note: Note) -> None:
-        entry = note.entry
-        if entry is not None and entry.pending is note:
-            entry.pending = note.prior
-            entry.closed = False
 
     def _renew(self, server: "Server", known: Name, code: bytes) -> None:
         """The next use of this name shall prepare its text afresh."""
@@ -206,7 +225,7 @@ class StatementReplies(StatementBook):
         if preparation is not None and statement.verified == self._pool.database.ddl:
             # The change of the schema did not pass through here.
             self._pool.database.ddl += 1
-        self._move(known, self._statement(server, statement.text) or self._private(server, statement.text))
+        self._move(known, self._anew(statement))
 
     def _in_own_words(self, buffer: bytes, start: int, stop: int, end: int, name: bytes) -> bytes | None:
         """The client's name for the statement in the place of ours."""
@@ -218,30 +237,17 @@ class StatementReplies(StatementBook):
         old = found[0] if name else b"prepared statement " + found[0]
         return rename.replaced_in_error(buffer, start, stop, end, old, new)
 
-    def _may_repeat(self, code: bytes) -> bool:
+    def _may_repeat(self, code: bytes, name: bytes) -> bool:
         """Whether the group that failed can be sent once more without the client noticing."""
         assert self.sent is not None
-        _, _, lead, messages = self.sent
-        possible = not lead and code in (_NOT_THERE, _STALE_PLAN)
-        return possible and self._is_repeatable(messages, 0, asks_anew=code == _STALE_PLAN)
+        buffer, end, lead, messages = self.sent
+        if lead or code not in (_NOT_THERE, _STALE_PLAN) or not is_whole(messages, 0):
+            return False
+        return code == _NOT_THERE or asks_anew(buffer, end, messages, 0, name)
 
-    @staticmethod
-    def _is_repeatable(messages: "Messages", start: int, *, asks_anew: bool = True) -> bool:
-        """Whether these are one whole group from `start` on, and whoever cached what its rows look like asks
-        anew in it.
-        """
-        kinds = [message[0] for message in messages]
-        return (
-            messages[0][1] == start
-            and messages[-1][2] - start <= _KEPT_MOST
-            and kinds[-1] == tags.SYNC
-            and not ENDS_GROUP.intersection(kinds[:-1])
-            and (tags.DESCRIBE in kinds or not asks_anew)
-        )
-
-    def _mend(self, server: "Server", known: Name) -> bool:
+    def _mend(self, server: "Server", known: Name, start: int, buffer: bytes, end: int) -> bool:
         """Go on with the text as it is to be prepared now, if that may be done without telling the client."""
-        if self.mendable is not known:
+        if self.mendable is not known and not self._may_mend(known, start, buffer, end):
             return False
         self._renew(server, known, _STALE_PLAN)
         return True

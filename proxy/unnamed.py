@@ -73,6 +73,11 @@ class Unnamed:
             self.past.append((self.kept, there.unnamed))
         there.unnamed = self.kept = None
 
+    def not_there(self, there: "ServerStatements") -> None:
+        """What was to be repeated there was not: this also holds once what came behind it is undone."""
+        there.unnamed = None
+        self.past = [(kept, None) for kept, _ in self.past]
+
     def failed(self, outstanding: "Outstanding", there: "ServerStatements") -> None:
         """An error came, not accounted for yet: undo what PostgreSQL discards."""
         queue = outstanding.queue

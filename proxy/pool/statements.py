@@ -26,11 +26,23 @@ class Statement:
     """`text` is the body of its Parse behind the name: query, number and types of parameters.
 
     `ddl` is the database's count of schema changes when it was first parsed, `shape` what its rows looked
-    like then (None if that is not known), `verified` the count at which they were last seen to look so.
+    like then (None if that is not known), `verified` the count at which they were last seen to look so;
+    `parameters` are the types of its parameters as far as they are known, as a Parse has them.
     `clients` is how many names stand for it at present, `uses` how often a client has prepared or bound it.
     """
 
-    __slots__ = ("clients", "ddl", "key", "shape", "shared", "text", "uses", "values", "verified")
+    __slots__ = (
+        "clients",
+        "ddl",
+        "key",
+        "parameters",
+        "shape",
+        "shared",
+        "text",
+        "uses",
+        "values",
+        "verified",
+    )
 
     def __init__(self, key: Key, ddl: int, *, shared: bool) -> None:
         self.key = key
@@ -39,6 +51,7 @@ class Statement:
         self.ddl = ddl
         self.verified = ddl
         self.shape: bytes | None = None
+        self.parameters: bytes | None = None
         self.shared = shared
         self.clients = 0
         self.uses = 0

@@ -2,22 +2,15 @@
 
 import pytest
 
-from tests.support import messages as m
-from tests.support.named import NOTHING, elsewhere, prepare, run, two_servers, unknown, use
+from tests.support.named import NOTHING, elsewhere, is_gone, prepare, run, two_servers, unknown, use
 from tests.support.playbook import Playbook
 
 ABORTED = "E 25P02 current transaction is aborted"
-FRESH = "Q PREPARE howdah_2 AS SELECT 1;DEALLOCATE howdah_2"
-"""What is sent where the server lacks what is deallocated: it has the replies, and fails where that fails."""
 
 
-def is_gone(book: Playbook, name: str = "x", *, on: int = 1) -> None:
-    """The name is unknown, and says so."""
-    book.client(f"B {name}", "S")
-    book.to_server("B howdah_0", "S", on=on)
-    book.server(unknown("howdah_0"), "Z I", on=on)
-    book.to_client(unknown(name), "Z I")
-    assert not book.session().prepared.names  # type: ignore[union-attr]
+def instead(number: int = 2) -> tuple[str, str]:
+    """What is sent in the place of a DEALLOCATE: it has its reply, and fails where that fails."""
+    return f"p howdah_{number} COMMIT", f"Q DEALLOCATE howdah_{number}"
 
 
 # As a simple query.
@@ -26,26 +19,29 @@ def is_gone(book: Playbook, name: str = "x", *, on: int = 1) -> None:
 @pytest.mark.parametrize(
     "query", ["deallocate x", "DEALLOCATE PREPARE X;", 'deallocate /* it */ "x" -- now', "\ndeallocate x"]
 )
-def test_a_name_is_deallocated_on_the_server_under_ours(query: str) -> None:
-    book = Playbook()
+@pytest.mark.parametrize("there", [True, False])
+def test_another_is_deallocated_on_the_server_in_the_place_of_a_name(query: str, there: bool) -> None:
+    on = 1 if there else 2
+    book = two_servers()
     prepare(book)
+    if not there:
+        elsewhere(book)
     book.client(f"Q {query}")
-    book.to_server("Q DEALLOCATE howdah_1")
-    book.server("C DEALLOCATE", "Z I")
+    book.to_server(*instead(), on=on)
+    book.server("1", "C DEALLOCATE", "Z I", on=on)
     book.to_client("C DEALLOCATE", "Z I")
-    is_gone(book)
-    prepare(book, at="howdah_2", text="select 2")
+    is_gone(book, on=on)
+    prepare(book, at="howdah_3", text="select 2", on=on)
 
 
-def test_what_is_deallocated_is_prepared_anew_for_others() -> None:
+def test_what_is_deallocated_stays_for_others() -> None:
     book = Playbook()
     prepare(book)
     prepare_known(book, "y", by="b")
     book.client("Q deallocate x")
-    book.server("C DEALLOCATE", "Z I")
-    book.to_server("Q DEALLOCATE howdah_1")
-    book.client("B y", "E", "S", by="b")
-    book.to_server("p howdah_2 select 1", "B howdah_2", "E", "S")
+    book.server("1", "C DEALLOCATE", "Z I")
+    book.to_server(*instead())
+    use(book, "y", by="b")
 
 
 def prepare_known(book: Playbook, name: str, *, by: str = "a") -> None:
@@ -56,29 +52,18 @@ def prepare_known(book: Playbook, name: str, *, by: str = "a") -> None:
     book.to_client("1", "Z I", by=by)
 
 
-def test_a_name_that_the_server_lacks_is_deallocated_all_the_same() -> None:
-    book = two_servers()
-    prepare(book)
-    elsewhere(book)
-    book.client("Q deallocate x")
-    book.to_server(FRESH, on=2)
-    book.server("C PREPARE", "C DEALLOCATE", "Z I", on=2)
-    book.to_client("C DEALLOCATE", "Z I")
-    is_gone(book, on=2)
-
-
 def test_another_name_for_the_same_text_stays() -> None:
     book = Playbook()
     prepare(book)
     prepare_known(book, "y")
     book.client("Q deallocate y")
-    book.to_server(FRESH)
-    book.server("C PREPARE", "C DEALLOCATE", "Z I")
+    book.to_server(*instead())
+    book.server("1", "C DEALLOCATE", "Z I")
     book.to_client("C DEALLOCATE", "Z I")
     use(book)
     book.client("Q deallocate x")
-    book.to_server("Q DEALLOCATE howdah_1")
-    book.server("C DEALLOCATE", "Z I")
+    book.to_server(*instead(3))
+    book.server("1", "C DEALLOCATE", "Z I")
     book.to_client("C DEALLOCATE", "Z I")
     is_gone(book)
 
@@ -107,15 +92,15 @@ def test_in_a_failed_transaction_nothing_is_deallocated(there: bool) -> None:
     book.to_server("Q begin", "Q bad", on=on)
     book.to_client("C BEGIN", "Z T", "E 42601 bad", "Z E")
     book.client("Q deallocate x")
-    book.to_server("Q DEALLOCATE howdah_1" if there else FRESH, on=on)
-    book.server(ABORTED, "Z E", on=on)
+    book.to_server(*instead(), on=on)
+    book.server("1", ABORTED, "Z E", on=on)
     book.to_client(ABORTED, "Z E")
     run(book, "rollback", "ROLLBACK", by="a", on=on)
     book.client("B x", "S")
     if there:
-        book.to_server("B howdah_1", "S")
+        book.to_server("C howdah_2", "B howdah_1", "S")
     else:
-        book.to_server("p howdah_3 select 1", "B howdah_3", "S", on=2)
+        book.to_server("C howdah_2", "p howdah_3 select 1", "B howdah_3", "S", on=2)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -126,11 +111,12 @@ def test_a_deallocate_that_is_discarded_after_an_error_deallocates_nothing(there
     if not there:
         elsewhere(book)
     book.client("P bad", "Q deallocate x", "S")
-    book.to_server("P bad", "Q DEALLOCATE howdah_1" if there else FRESH, "S", on=on)
+    book.to_server("P bad", *instead(), "S", on=on)
     book.server("E 42601 bad", "Z I", on=on)
     book.to_client("E 42601 bad", "Z I")
     book.client("B x", "S")
-    book.to_server(*("B howdah_1",) if there else ("p howdah_3 select 1", "B howdah_3"), "S", on=on)
+    called = ("B howdah_1",) if there else ("p howdah_3 select 1", "B howdah_3")
+    book.to_server("C howdah_2", *called, "S", on=on)
 
 
 def test_what_is_asked_of_a_name_behind_its_deallocate_waits() -> None:
@@ -138,17 +124,28 @@ def test_what_is_asked_of_a_name_behind_its_deallocate_waits() -> None:
     prepare(book)
     elsewhere(book)
     book.client("Q deallocate x", "B x", "S")
-    book.to_server(FRESH, on=2)
-    book.server("C PREPARE", "C DEALLOCATE", "Z I", on=2)
+    book.to_server(*instead(), on=2)
+    book.server("1", "C DEALLOCATE", "Z I", on=2)
     book.to_server("B howdah_0", "S", on=2)
+
+
+def test_a_name_is_gone_although_another_has_the_same_text() -> None:
+    book = two_servers()
+    prepare(book)
+    book.client("Q deallocate x", "p y select 1", "B x", "S")
+    book.to_server(*instead(), "p howdah_3 select 1")
+    book.server("1", "C DEALLOCATE", "Z I", "1")
+    book.to_server("B howdah_0", "S")
+    book.server(unknown("howdah_0"), "Z I")
+    book.to_client("C DEALLOCATE", "Z I", "1", unknown("x"), "Z I")
 
 
 def test_a_second_deallocate_waits_for_the_first() -> None:
     book = Playbook()
     prepare(book)
     book.client("Q deallocate x", "Q deallocate x")
-    book.to_server("Q DEALLOCATE howdah_1")
-    book.server("C DEALLOCATE", "Z I")
+    book.to_server(*instead())
+    book.server("1", "C DEALLOCATE", "Z I")
     book.to_server("Q deallocate x")
     book.server(unknown("x"), "Z I")
     book.to_client("C DEALLOCATE", "Z I", unknown("x"), "Z I")
@@ -162,142 +159,6 @@ def test_a_name_closed_in_the_same_group_is_not_there_to_be_deallocated() -> Non
     book.server("3", unknown("x"), "Z I")
     book.to_client("3", unknown("x"), "Z I")
     is_gone(book)
-
-
-# As the unnamed statement.
-
-
-def test_a_deallocate_that_is_parsed_first_deallocates_when_it_is_executed() -> None:
-    book = Playbook()
-    prepare(book)
-    book.client("P deallocate x", "H")
-    book.to_server("P DEALLOCATE howdah_1", "H")
-    book.server("1")
-    book.client("B x", "B", "E", "S")
-    book.to_server("B howdah_1", "B", "E", "S")
-    book.server("2", "2", "C DEALLOCATE", "Z I")
-    book.to_client("1", "2", "2", "C DEALLOCATE", "Z I")
-    is_gone(book)
-
-
-def test_a_server_that_lacks_what_is_deallocated_is_given_it_first() -> None:
-    book = two_servers()
-    prepare(book)
-    elsewhere(book)
-    book.client("P deallocate x", "B", "E", "S")
-    book.to_server("p howdah_2 select 1", "P DEALLOCATE howdah_2", "B", "E", "S", on=2)
-    book.server("1", "1", "2", "C DEALLOCATE", "Z I", on=2)
-    book.to_client("1", "2", "C DEALLOCATE", "Z I")
-    is_gone(book, on=2)
-
-
-def test_a_deallocate_that_was_parsed_on_another_server_is_repeated_as_one_of_what_this_has() -> None:
-    book = two_servers()
-    prepare(book)
-    book.client("P deallocate x", "S")
-    book.to_server("P DEALLOCATE howdah_1", "S")
-    book.server("1", "Z I")
-    book.to_client("1", "Z I")
-    elsewhere(book)
-    book.client("B", "E", "S")
-    book.to_server("p howdah_2 select 1", "P DEALLOCATE howdah_2", "B", "E", "S", on=2)
-    book.server("1", "1", "2", "C DEALLOCATE", "Z I", on=2)
-    book.to_client("2", "C DEALLOCATE", "Z I")
-    is_gone(book, on=2)
-
-
-def test_a_deallocate_that_is_only_parsed_deallocates_nothing() -> None:
-    book = Playbook()
-    prepare(book)
-    book.client("P deallocate x", "B", "S")
-    book.server("1", "2", "Z I")
-    book.to_server("P DEALLOCATE howdah_1", "B", "S")
-    book.to_client("1", "2", "Z I")
-    use(book)
-
-
-def test_a_deallocate_that_fails_tells_the_client_s_name() -> None:
-    book = Playbook()
-    prepare(book)
-    book.client("P deallocate x", "B", "E", "E", "S")
-    book.to_server("P DEALLOCATE howdah_1", "B", "E", "E", "S")
-    book.server("1", "2", "C DEALLOCATE", unknown("howdah_1"), "Z I")
-    book.to_client("1", "2", "C DEALLOCATE", unknown("x"), "Z I")
-    is_gone(book)
-
-
-def test_a_deallocate_whose_group_fails_deallocates_nothing() -> None:
-    book = Playbook()
-    prepare(book)
-    prepare(book, "y", "select 2", at="howdah_2")
-    book.client("P deallocate x", "B z", "E", "S")
-    book.to_server("P DEALLOCATE howdah_1", "B howdah_0", "E", "S")
-    book.server("1", unknown("howdah_0"), "Z I")
-    book.to_client("1", unknown("z"), "Z I")
-    book.client("Q begin", "P deallocate y", "B", "E", "S")
-    book.to_server("Q begin", "P DEALLOCATE howdah_2", "B", "E", "S")
-    book.server("C BEGIN", "Z T", "1", "2", "C DEALLOCATE", "Z T")
-    book.client("B x", "B y", "S")
-    book.to_server("B howdah_1", "B howdah_0", "S")
-
-
-def test_a_group_that_fails_leaves_the_deallocate_of_the_next_one() -> None:
-    book = Playbook()
-    prepare(book)
-    book.client("P bad", "S", "P deallocate x", "B", "E", "S")
-    book.to_server("P bad", "S", "P DEALLOCATE howdah_1", "B", "E", "S")
-    book.server("E 42601 bad", "Z I", "1", "2", "C DEALLOCATE", "Z I")
-    book.to_client("E 42601 bad", "Z I", "1", "2", "C DEALLOCATE", "Z I")
-    is_gone(book)
-
-
-def test_a_deallocate_of_an_unknown_name_is_parsed_as_it_is() -> None:
-    book = Playbook()
-    prepare(book)
-    book.client("P deallocate y", "B", "E", "S")
-    book.to_server("P deallocate y", "B", "E", "S")
-    book.server("1", "2", unknown("y"), "Z I")
-    book.to_client("1", "2", unknown("y"), "Z I")
-
-
-def test_names_in_many_deallocates_are_told_as_far_as_they_are_remembered() -> None:
-    book = Playbook()
-    for number in range(1, 104):
-        prepare(book, f"x{number}", f"select {number}", at=f"howdah_{number}")
-        book.client(f"P deallocate x{number}", "S")
-        book.to_server(f"P DEALLOCATE howdah_{number}", "S")
-        book.server("1", "Z I")
-        book.to_client("1", "Z I")
-    book.client("E", "E", "S")
-    book.to_server("E", "E", "S")
-    book.server(unknown("howdah_103"), "Z I")
-    book.to_client(unknown("x103"), "Z I")
-    book.client("E", "S")
-    book.server(unknown("howdah_999"), "Z I")
-    book.to_client(unknown("howdah_999"), "Z I")
-
-
-def test_a_name_that_is_deallocated_and_closed_is_gone() -> None:
-    book = Playbook()
-    prepare(book)
-    book.client("P deallocate x", "B", "E", "C x", "S")
-    book.to_server("P DEALLOCATE howdah_1", "B", "E", "C x", "S")
-    book.server("1", "2", "C DEALLOCATE", "3", "Z I")
-    book.to_client("1", "2", "C DEALLOCATE", "3", "Z I")
-    is_gone(book)
-
-
-def test_a_name_that_a_server_deallocates_twice_is_gone_once() -> None:
-    book = Playbook()
-    prepare(book)
-    book.client("P deallocate x", m.bind("one"), "P deallocate x", m.bind("two"))
-    book.client(m.execute("one"), m.execute("two"), "S")
-    book.server("1", "2", "1", "2", "C DEALLOCATE", "C DEALLOCATE", "Z I")
-    book.wire().take()
-    book.stage().transport.take()
-    is_gone(book)
-    (text,) = book.pool.statements.statements.values()
-    assert text.clients == 0
 
 
 def test_a_name_that_something_else_has_freed_is_free() -> None:
@@ -362,21 +223,16 @@ def test_a_taken_name_is_free_behind_it() -> None:
     assert wanted == {b"select 1\0\0\0": 0, b"select 2\0\0\0": 1}
 
 
-@pytest.mark.parametrize("closing", ["C x", "Q deallocate x"])
-def test_a_name_that_is_being_closed_is_gone_too(closing: str) -> None:
+def test_a_name_that_is_being_closed_is_gone_too() -> None:
     book = two_servers()
     prepare(book)
     elsewhere(book)
-    book.client("P discard all", "B", "E", closing, "S")
-    sent = FRESH if closing.startswith("Q") else closing
-    book.to_server("P discard all", "B", "E", sent, "S", on=2)
+    book.client("P discard all", "B", "E", "C x", "S")
+    book.to_server("P discard all", "B", "E", "C x", "S", on=2)
     book.server("1", "2", "C DISCARD ALL", on=2)
     assert not book.session().prepared.names  # type: ignore[union-attr]
-    replies = ("3",) if closing == "C x" else (unknown("howdah_2"), "Z I")
-    book.server(*replies, "Z I", on=2)
-    told = ("3",) if closing == "C x" else (unknown("x"), "Z I")
-    book.to_client("1", "2", "C DISCARD ALL", *told, "Z I")
-    assert not book.session().prepared.names  # type: ignore[union-attr]
+    book.server("3", "Z I", on=2)
+    book.to_client("1", "2", "C DISCARD ALL", "3", "Z I")
 
 
 # PREPARE.

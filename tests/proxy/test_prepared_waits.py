@@ -190,7 +190,7 @@ def test_behind_a_query_a_server_that_lacks_the_name_is_not_given_it_before_the_
     give_back(book)
 
 
-@pytest.mark.parametrize("said", ["B x", "s x", "C x", "p x select 2", "Q deallocate x", "P deallocate x"])
+@pytest.mark.parametrize("said", ["B x", "s x", "C x", "p x select 2", "Q deallocate x"])
 def test_whatever_names_it_waits(said: str) -> None:
     book = Playbook()
     book.client("p x select 1", "S", said)

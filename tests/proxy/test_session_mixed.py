@@ -82,7 +82,7 @@ def test_a_query_that_deallocates_is_one() -> None:
     book = Playbook()
     prepare(book)
     book.client("B x", "E", "Q deallocate x")
-    book.to_server("B howdah_1", "E", "Q DEALLOCATE howdah_1")
-    book.server(*ROW, "C DEALLOCATE", "Z I")
+    book.to_server("B howdah_1", "E", "p howdah_2 COMMIT", "Q DEALLOCATE howdah_2")
+    book.server(*ROW, "1", "C DEALLOCATE", "Z I")
     book.to_client(*ROW, "C DEALLOCATE", "Z I")
     assert book.closed == [ServerClosed.UNCLEAN]

@@ -1,39 +1,7 @@
 """Settings change how PostgreSQL reads a text: under other settings it is another statement."""
 
-import pytest
-
-from tests.support import messages as m
-from tests.support.named import NOTHING, elsewhere, prepare, two_servers, unknown, use
+from tests.support.named import NOTHING, TOKYO, moved_to_tokyo, prepare, texts, two_servers, unknown, use
 from tests.support.playbook import Playbook
-
-TOKYO = "S TimeZone=Asia/Tokyo"
-ROW = ("2", "D 1", "C SELECT 1")
-SET = ("1", "2", "C SET")
-"""Replies to a SET of ours."""
-
-
-def setting(name: str, value: str) -> bytes:
-    """A SET of ours in the middle of a client's group of messages."""
-    return m.parse(name, f"SET TimeZone='{value}'") + m.bind(name, name) + m.execute(name)
-
-
-def texts(book: Playbook) -> list[tuple[bytes | None, int]]:
-    """The time zone of each shared statement, and how many names stand for it."""
-    at = book.pool.tracked.index(b"TimeZone")
-    return [(text.values[at], text.clients) for text in book.pool.statements.statements.values()]
-
-
-def moved_to_tokyo(book: Playbook) -> None:
-    """The client changes its time zone."""
-    on = book.session().server
-    book.client("Q set timezone to tokyo")
-    server = book.session().server
-    assert on is None
-    assert server is not None
-    book.to_server("Q set timezone to tokyo", on=server.id)
-    book.server(TOKYO, "C SET", "Z I", on=server.id)
-    book.to_client(TOKYO, "C SET", "Z I")
-
 
 # Clients with different settings.
 
@@ -82,106 +50,6 @@ def test_under_other_settings_a_client_prepares_another_statement() -> None:
     assert texts(book) == [(b"UTC", 1), (b"Asia/Tokyo", 1)]
     use(book)
     use(book, "y", at="howdah_2")
-
-
-def test_a_name_is_repeated_elsewhere_under_the_settings_of_its_parse() -> None:
-    """Both ways within one transaction: PostgreSQL reports none of it."""
-    book = two_servers()
-    prepare(book)
-    elsewhere(book)
-    moved_to_tokyo(book)
-    book.client("B x", "E", "S")
-    book.to_server(
-        setting("howdah_2", "UTC"),
-        "p howdah_3 select 1",
-        setting("howdah_4", "Asia/Tokyo"),
-        *("B howdah_3", "E", "S"),
-        on=2,
-    )
-    book.server(*SET, "1", *SET, *ROW, "Z I", on=2)
-    book.to_client(*ROW, "Z I")
-    book.client("B x", "S")
-    book.to_server("C howdah_2", "C howdah_4", "B howdah_3", "S", on=2)
-    book.server("3", "3", "2", "Z I", on=2)
-    book.to_client("2", "Z I")
-    assert texts(book) == [(b"UTC", 1)]
-
-
-@pytest.mark.parametrize("tail", ["H", "D", "E"])
-def test_settings_are_changed_for_a_group_whose_end_is_yet_to_come(tail: str) -> None:
-    book = two_servers()
-    prepare(book)
-    elsewhere(book)
-    moved_to_tokyo(book)
-    book.client("B x", tail)
-    there, back = setting("howdah_2", "UTC"), setting("howdah_4", "Asia/Tokyo")
-    book.to_server(there, "p howdah_3 select 1", back, "B howdah_3", tail, on=2)
-
-
-@pytest.mark.parametrize("before", ["Q x", "S", "F"])
-def test_what_needs_other_settings_waits_until_they_can_be_changed(before: str) -> None:
-    replies = {"Q x": ("C X", "Z I"), "S": ("Z I",), "F": ("V", "Z I")}[before]
-    book = two_servers()
-    prepare(book)
-    elsewhere(book)
-    moved_to_tokyo(book)
-    book.client(before, "B x", "S")
-    book.to_server(before, on=2)
-    book.server(*replies, on=2)
-    there, back = setting("howdah_2", "UTC"), setting("howdah_4", "Asia/Tokyo")
-    book.to_server(there, "p howdah_3 select 1", back, "B howdah_3", "S", on=2)
-
-
-@pytest.mark.parametrize("tail", ["Q x", "F"])
-def test_where_settings_cannot_be_changed_unseen_the_name_stands_for_a_statement_under_these(
-    tail: str,
-) -> None:
-    book = two_servers()
-    prepare(book)
-    elsewhere(book)
-    moved_to_tokyo(book)
-    book.client("B x", tail)
-    book.to_server("p howdah_2 select 1", "s howdah_2", "B howdah_2", tail, on=2)
-    assert texts(book) == [(b"UTC", 0), (b"Asia/Tokyo", 1)]
-
-
-def test_a_statement_under_these_settings_may_be_there_already() -> None:
-    book = two_servers()
-    prepare(book)
-    elsewhere(book)
-    moved_to_tokyo(book)
-    prepare(book, "y", at="howdah_2", on=2)
-    book.client("B x", "Q x")
-    book.to_server("B howdah_2", "Q x", on=2)
-    assert texts(book) == [(b"UTC", 0), (b"Asia/Tokyo", 2)]
-
-
-def test_without_room_for_it_such_a_statement_is_one_s_own() -> None:
-    book = two_servers(max_shared_statements=1)
-    prepare(book)
-    elsewhere(book)
-    moved_to_tokyo(book)
-    book.client("p y select 1", "S", by="rival")
-    book.to_server(NOTHING, "S")
-    book.server("3", "Z T")
-    book.client("B x", "Q x")
-    book.to_server("p howdah_2 select 1", "s howdah_2", "B howdah_2", "Q x", on=2)
-    book.server("1", "t", "T", "2", on=2)
-    book.to_client("2")
-    assert texts(book) == [(b"UTC", 1)]
-
-
-def test_a_setting_that_is_a_list_cannot_be_changed_unseen() -> None:
-    """It would be set by SELECT, whose rows the client would see."""
-    book = two_servers(track_extra_parameters="search_path")
-    prepare(book)
-    elsewhere(book)
-    book.client("Q set search_path to s")
-    book.server("S search_path=s", "C SET", "Z I", on=2)
-    book.to_server("Q set search_path to s", on=2)
-    book.client("B x", "S")
-    book.to_server("p howdah_2 select 1", "s howdah_2", "B howdah_2", "S", on=2)
-    assert [text.clients for text in book.pool.statements.statements.values()] == [0, 1]
 
 
 # A text that is parsed behind the change.
@@ -272,13 +140,21 @@ def test_a_statement_whose_parse_failed_is_none_under_any_settings() -> None:
     assert texts(book) == [(b"UTC", 0)]
 
 
-def test_a_statement_that_is_repeated_behind_a_change_is_known_for_what_it_is() -> None:
-    book = two_servers()
-    prepare(book)
-    elsewhere(book)
-    book.client("P set timezone to tokyo", "B", "E", "B x", "S")
-    book.to_server("P set timezone to tokyo", "B", "E", "p howdah_2 select 1", "B howdah_2", "S", on=2)
-    book.server("1", "2", "C SET", "1", "2", TOKYO, "Z I", on=2)
-    book.to_client("1", "2", "C SET", "2", TOKYO, "Z I")
+def test_a_text_is_what_it_was_read_under_although_settings_change_later_in_its_group() -> None:
+    book = Playbook()
+    book.client("Q set timezone to tokyo", "p x select 1", "H")
+    book.server(TOKYO, "C SET", "Z I", "1", "t", "T")
+    book.client("P set timezone to utc", "B", "E", "S")
+    book.server("1", "2", "C SET", "S TimeZone=UTC", "Z I")
     assert texts(book) == [(b"UTC", 0), (b"Asia/Tokyo", 1)]
-    use(book, at="howdah_2", on=2)
+
+
+def test_a_text_that_may_have_been_read_before_or_behind_the_change_is_nobody_else_s() -> None:
+    book = Playbook()
+    book.client("P set timezone to tokyo", "B", "E", "p x select 1", "S")
+    book.server("1", "2", "C SET", "1", "t", "T", TOKYO, "Z I")
+    assert texts(book) == [(b"UTC", 0)]
+    use_it = ("P set timezone to tokyo", "B", "E", "p howdah_1 select 1", "s howdah_1", "S")
+    book.to_server(*use_it)
+    book.to_client("1", "2", "C SET", "1", TOKYO, "Z I")
+    use(book)

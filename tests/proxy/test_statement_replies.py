@@ -369,10 +369,11 @@ def test_a_name_that_was_closed_or_replaced_meanwhile_is_not_renewed() -> None:
 def test_a_reply_that_no_deallocate_has_is_passed_on_and_means_nothing() -> None:
     book = prepared()
     book.client("Q deallocate x")
-    book.to_server("Q DEALLOCATE howdah_1")
-    book.server("I", "Z I")
+    book.to_server("p howdah_2 COMMIT", "Q DEALLOCATE howdah_2")
+    book.server("1", "I", "Z I")
     book.to_client("I", "Z I")
-    use(book)
+    book.client(*CALL)
+    book.to_server("C howdah_2", "B howdah_1", "E", "S")
 
 
 def test_an_error_without_a_code_is_passed_on() -> None:

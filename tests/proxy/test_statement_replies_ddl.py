@@ -4,7 +4,20 @@ import pytest
 
 from proxy.reasons import ServerClosed
 from tests.support import messages as m
-from tests.support.named import NOTHING, STALE, elsewhere, give_back, prepare, run, two_servers, unknown, use
+from tests.support.named import (
+    NOTHING,
+    STALE,
+    UNPLANNABLE,
+    altered,
+    elsewhere,
+    give_back,
+    prepare,
+    run,
+    stale,
+    two_servers,
+    unknown,
+    use,
+)
 from tests.support.playbook import Playbook
 
 ROW = ("2", "D 1", "C SELECT 1")
@@ -12,15 +25,6 @@ CALL = ("B x", "E", "S")
 VERIFY = ("p howdah_2 select 1", "s howdah_2", "H")
 """What finds out whether rows still look as the client was told."""
 WIDER = m.row_description(["c0", "c1"])
-
-
-def altered() -> Playbook:
-    """The first server has `x`; the schema was changed since; others are lent the second server."""
-    book = two_servers()
-    prepare(book)
-    run(book, "alter table t", "ALTER TABLE")
-    elsewhere(book)
-    return book
 
 
 # Who prepares.
@@ -156,25 +160,47 @@ def test_who_would_get_other_rows_is_told_once_as_by_postgresql(rows: bytes | st
     book.client(*CALL)
     book.to_server(*VERIFY, on=2)
     book.server("1", "t", rows, on=2)
-    book.to_server("B howdah_0", "E", "S", on=2)
-    book.server(unknown("howdah_0"), "Z I", on=2)
+    book.to_server(*stale(), "E", "S", on=2)
+    book.server("1", UNPLANNABLE, "Z I", on=2)
     book.to_client(STALE, "Z I")
-    use(book, at="howdah_2", on=2)
+    book.client(*CALL)
+    book.to_server("C howdah_3", "B howdah_2", "E", "S", on=2)
+    book.server("3", *ROW, "Z I", on=2)
+    book.to_client(*ROW, "Z I")
     give_back(book)
     book.client("s x", "S")
     assert b"howdah_1" not in book.wire(2).take()
+
+
+@pytest.mark.parametrize("wrong", ["42P03", "22P02", "08P01"])
+def test_what_else_is_wrong_with_a_bind_comes_before_that(wrong: str) -> None:
+    book = altered()
+    book.client(*CALL)
+    book.server("1", "t", WIDER, on=2)
+    book.server("1", f"E {wrong} of howdah", "Z I", on=2)
+    book.to_client(f"E {wrong} of howdah", "Z I")
+
+
+def test_a_describe_of_what_would_have_other_rows_is_of_nothing() -> None:
+    book = altered()
+    book.client("s x", "H")
+    book.wire(2).take()
+    book.server("1", "t", WIDER, on=2)
+    book.to_server("s howdah_0", "H", on=2)
+    book.server(unknown("howdah_0"), on=2)
+    book.to_client(STALE)
 
 
 def test_a_name_whose_rows_differ_is_closed_and_taken_anew() -> None:
     book = altered()
     book.client(*CALL)
     book.server("1", "t", WIDER, on=2)
-    book.server(unknown("howdah_0"), "Z I", on=2)
+    book.server("1", UNPLANNABLE, "Z I", on=2)
     book.to_client(STALE, "Z I")
     book.wire(2).take()
     book.client("C x", "p x select 1", "S")
-    book.to_server("C x", NOTHING, "S", on=2)
-    book.server("3", "3", "Z I", on=2)
+    book.to_server("C howdah_3", "C x", NOTHING, "S", on=2)
+    book.server("3", "3", "3", "Z I", on=2)
     book.to_client("3", "1", "Z I")
     use(book, at="howdah_2", on=2)
 
@@ -185,13 +211,18 @@ def test_other_statements_of_the_client_are_not_concerned() -> None:
     prepare(book, at="howdah_2")
     run(book, "alter table t", "ALTER TABLE")
     elsewhere(book)
-    for name, number in (("x", 3), ("y", 4)):
-        book.client(f"B {name}", "S")
-        book.wire(2).take()
-        book.server("1", "t", WIDER if name == "x" else "T", on=2)
-        book.to_server("B howdah_0" if name == "x" else f"B howdah_{number}", "S", on=2)
-        book.server(unknown("howdah_0") if name == "x" else "2", "Z I", on=2)
-        book.to_client(STALE if name == "x" else "2", "Z I")
+    book.client("B x", "S")
+    book.wire(2).take()
+    book.server("1", "t", WIDER, on=2)
+    book.to_server(*stale(4), "S", on=2)
+    book.server("1", UNPLANNABLE, "Z I", on=2)
+    book.to_client(STALE, "Z I")
+    book.client("B y", "S")
+    book.wire(2).take()
+    book.server("3", "1", "t", "T", on=2)
+    book.to_server("B howdah_5", "S", on=2)
+    book.server("2", "Z I", on=2)
+    book.to_client("2", "Z I")
 
 
 def test_every_client_that_knows_the_old_rows_is_told() -> None:
@@ -203,72 +234,13 @@ def test_every_client_that_knows_the_old_rows_is_told() -> None:
     book.to_client("1", "Z I", by="b")
     run(book, "alter table t", "ALTER TABLE")
     elsewhere(book)
-    for by, name in (("a", "x"), ("b", "y")):
+    for by, name, closed, number in (("a", "x", (), 3), ("b", "y", ("3",), 5)):
         book.client(f"B {name}", "E", "S", by=by)
         book.wire(2).take()
-        book.server("1", "t", WIDER, on=2)
-        book.to_server("B howdah_0", "E", "S", on=2)
-        book.server(unknown("howdah_0"), "Z I", on=2)
+        book.server(*closed, "1", "t", WIDER, on=2)
+        book.to_server(*stale(number), "E", "S", on=2)
+        book.server("1", UNPLANNABLE, "Z I", on=2)
         book.to_client(STALE, "Z I", by=by)
-
-
-@pytest.mark.parametrize("describe", ["s x", "D"])
-def test_a_group_that_asks_for_the_new_rows_gets_them(describe: str) -> None:
-    book = altered()
-    book.client("B x", describe, "E", "S")
-    book.to_server(*VERIFY, on=2)
-    book.server("1", "t", WIDER, on=2)
-    book.to_server("B howdah_2", describe.replace("x", "howdah_2"), "E", "S", on=2)
-    book.server("2", WIDER, "D 1", "C SELECT 1", "Z I", on=2)
-    book.to_client("2", WIDER, "D 1", "C SELECT 1", "Z I")
-    use(book, at="howdah_2", on=2)
-
-
-@pytest.mark.parametrize(
-    ("before", "replies", "later", "told"),
-    [
-        ("Q x", ("C X", "Z I"), (), False),
-        ("S", ("Z I",), (), False),
-        ("Q begin", ("C BEGIN", "Z T"), (), True),
-        ("E", (), ("C X",), True),
-    ],
-)
-def test_only_a_group_of_its_own_outside_of_a_transaction_gets_new_rows(
-    before: str, replies: tuple[str, ...], later: tuple[str, ...], told: bool
-) -> None:
-    book = altered()
-    book.client(before, "B x", "D", "E", "S")
-    book.server(*replies, on=2)
-    book.to_server(before, *VERIFY, on=2)
-    book.server(*later, "1", "t", WIDER, on=2)
-    book.to_server("B howdah_0" if told else "B howdah_2", "D", "E", "S", on=2)
-
-
-@pytest.mark.parametrize("describe", ["s y", "D"])
-def test_a_group_that_asks_for_the_new_rows_of_a_name_that_is_known_to_be_stale_gets_them(
-    describe: str,
-) -> None:
-    book = two_servers()
-    prepare(book)
-    book.client("p y select 1", "S")
-    book.to_server(NOTHING, "S")
-    book.server("3", "Z I")
-    book.to_client("1", "Z I")
-    run(book, "alter table t", "ALTER TABLE")
-    elsewhere(book)
-    book.client(*CALL)
-    book.to_server(*VERIFY, on=2)
-    book.server("1", "t", WIDER, on=2)
-    book.server(unknown("howdah_0"), "Z I", on=2)
-    book.to_server("B howdah_0", "E", "S", on=2)
-    book.to_client(STALE, "Z I")
-    book.client("B y", describe, "E", "S")
-    book.to_server("B howdah_0", describe.replace("y", "howdah_0"), "E", "S", on=2)
-    book.server(unknown("howdah_0"), "Z I", on=2)
-    book.to_client()
-    book.to_server("B howdah_2", describe.replace("y", "howdah_2"), "E", "S", on=2)
-    book.server("2", WIDER, "D 1", "C SELECT 1", "Z I", on=2)
-    book.to_client("2", WIDER, "D 1", "C SELECT 1", "Z I")
 
 
 def test_an_error_in_the_text_reaches_the_client_at_once() -> None:

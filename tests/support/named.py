@@ -69,6 +69,33 @@ def give_back(book: Playbook, *, by: str = "rival", on: int = 1) -> None:
     run(book, "commit", "COMMIT", by=by, on=on)
 
 
+def is_gone(book: Playbook, name: str = "x", *, on: int = 1) -> None:
+    """The name is unknown, and says so."""
+    book.client(f"B {name}", "S")
+    book.to_server("B howdah_0", "S", on=on)
+    book.server(unknown("howdah_0"), "Z I", on=on)
+    book.to_client(unknown(name), "Z I")
+    assert not book.session().prepared.names  # type: ignore[union-attr]
+
+
+def texts(book: Playbook) -> list[tuple[bytes | None, int]]:
+    """The time zone of each shared statement, and how many names stand for it."""
+    at = book.pool.tracked.index(b"TimeZone")
+    return [(text.values[at], text.clients) for text in book.pool.statements.statements.values()]
+
+
+def moved_to_tokyo(book: Playbook) -> None:
+    """The client changes its time zone."""
+    on = book.session().server
+    book.client("Q set timezone to tokyo")
+    server = book.session().server
+    assert on is None
+    assert server is not None
+    book.to_server("Q set timezone to tokyo", on=server.id)
+    book.server(TOKYO, "C SET", "Z I", on=server.id)
+    book.to_client(TOKYO, "C SET", "Z I")
+
+
 def unknown(name: str) -> str:
     """PostgreSQL's error for a statement that is not there."""
     return f'E 26000 prepared statement "{name}" does not exist'
@@ -79,7 +106,23 @@ def taken(name: str) -> str:
     return f'E 42P05 prepared statement "{name}" already exists'
 
 
+TOKYO = "S TimeZone=Asia/Tokyo"
 NO_UNNAMED = "E 26000 unnamed prepared statement does not exist"
 _STALE = b"SERROR\0VERROR\0C0A000\0Mcached plan must not change result type\0"
 STALE = m.message(b"E", _STALE + b"Fplancache.c\0RRevalidateCachedQuery\0\0")
 """PostgreSQL's error for a plan whose rows would no longer look as they did."""
+UNPLANNABLE = "E 22012 division by zero"
+
+
+def stale(number: int = 3) -> tuple[str, str]:
+    """What stands in for a Bind that PostgreSQL would find stale: it fails when all else is well with it."""
+    return f"p howdah_{number} SELECT 1 OPERATOR(pg_catalog./)0", f"B howdah_{number}"
+
+
+def altered() -> Playbook:
+    """The first server has `x`; the schema was changed since; others are lent the second server."""
+    book = two_servers()
+    prepare(book)
+    run(book, "alter table t", "ALTER TABLE")
+    elsewhere(book)
+    return book

@@ -6,9 +6,12 @@ statement answers tells its text, so that one client's statement is never taken 
 Queries are those of `model` and `deallocate NAME`, `deallocate all`, `discard all`, `prepare NAME as ...`.
 """
 
+import re
+
 from tests.support import messages as m
 from tests.support.model import Backend
 
+_SET = re.compile(r"set_config\('TimeZone','([^']*)',true\)")
 _ENDS = ("commit", "rollback")
 _WITHOUT_ROWS = ("begin", *_ENDS, "zone", "deallocate", "discard", "fail", "set")
 
@@ -21,6 +24,8 @@ class NamedBackend(Backend):
         self._statements: dict[str, str] = {}
         self._portals: dict[str, str] = {}
         self._reported = zone
+        self._kept = zone
+        self._lent = False
 
     def _complain(self, code: str, text: str) -> bool:
         """Fail, with an error of which the text matters; False."""
@@ -39,6 +44,9 @@ class NamedBackend(Backend):
     def _ready(self) -> None:
         if self._status == "I":
             self._portals.clear()
+            if self._lent:
+                self._set_zone(self._before)
+            self._lent = False
         if self.zone != self._reported:
             self._reported = self.zone
             self._say(m.parameter_status("TimeZone", self.zone))
@@ -57,6 +65,8 @@ class NamedBackend(Backend):
 
     def _run(self, text: str, *, described: bool = False) -> bool:
         verb, _, rest = text.lower().partition(" ")
+        if text.startswith("SELECT WHERE pg_catalog.concat("):
+            return self._run_setting(text)
         if verb in ("deallocate", "prepare", "discard"):
             return self._run_on_statements(verb, rest)
         return super()._run(text if verb not in _ENDS else text.lower(), described=described)
@@ -73,6 +83,18 @@ class NamedBackend(Backend):
             return self._unknown(name)
         tag = {"prepare": "PREPARE", "discard": "DISCARD ALL", "deallocate": "DEALLOCATE"}[verb]
         self._say(m.command_complete(tag + " ALL" * (rest == "all" and verb == "deallocate")))
+        return True
+
+    def _run_setting(self, text: str) -> bool:
+        """The pooler's own: another zone until it is given back, or until the transaction ends."""
+        wanted = _SET.search(text)
+        self._lent = wanted is not None
+        if wanted is None:
+            self._set_zone(self._kept)
+        else:
+            self._kept = self.zone
+            self._set_zone(wanted[1])
+        self._say(m.command_complete("SELECT 0"))
         return True
 
     # The extended protocol.

@@ -40,6 +40,8 @@ _REQUESTS: Final = "proxy/session_requests.py"
 _WAITING: Final = "proxy/session_waiting.py"
 _OUTSTANDING: Final = "protocol/outstanding.py"
 _PREPARED: Final = "proxy/prepared.py"
+_REPEATS: Final = "proxy/statement_repeats.py"
+_SQL: Final = "proxy/statement_sql.py"
 _SERVER: Final = "proxy/server.py"
 _STATEMENTS: Final = "proxy/pool/statements.py"
 
@@ -61,8 +63,8 @@ FAULTS: Final = (
     Fault(
         "statements are closed in the middle of a transaction",
         (_REQUESTS, "Requests._to_server"),
-        "if fresh and server.statements.crowded:",
-        "if server.statements.crowded:",
+        "if fresh and odd",
+        "if odd",
         EXCHANGES,
     ),
     Fault(
@@ -144,14 +146,14 @@ FAULTS: Final = (
     ),
     Fault(
         "replies come before they are asked for",
-        (_PREPARED, "Prepared._verify"),
+        (_REPEATS, "StatementRepeats._verify"),
         "self.withholds = self._owed_to_client(server.outstanding) > 0",
         "self.withholds = False",
         EXCHANGES,
     ),
     Fault(
         "another client's unnamed statement is called",
-        (_PREPARED, "Prepared._call_unnamed"),
+        (_SQL, "StatementSql._call_unnamed"),
         "if mine is not None and mine is server.statements.unnamed:",
         "if mine is not None:",
         EXCHANGES,
@@ -159,8 +161,8 @@ FAULTS: Final = (
     Fault(
         "a text is shared across settings",
         ("proxy/statement_book.py", "StatementBook._statement"),
-        "pool.tracked.parsing(server.values)",
-        "pool.tracked.unknown",
+        "text, values",
+        "text, pool.tracked.unknown",
         EXCHANGES,
     ),
     Fault(
@@ -173,7 +175,7 @@ FAULTS: Final = (
     Fault(
         "a Close that is discarded counts",
         ("proxy/statement_book.py", "StatementBook._undo"),
-        "if kind in _CLOSING:",
+        "if kind in notes.CLOSING:",
         "if False:",
         EXCHANGES,
     ),
@@ -186,9 +188,9 @@ FAULTS: Final = (
     ),
     Fault(
         "a DEALLOCATE that is discarded counts",
-        ("proxy/statement_replies.py", "StatementReplies._discard"),
-        "if self._deallocating:",
-        "if False:",
+        (_SQL, "_freeing"),
+        "known.closing(note)",
+        "known.closed = True",
         EXCHANGES,
     ),
     Fault(
@@ -200,21 +202,21 @@ FAULTS: Final = (
     ),
     Fault(
         "the rows of the new schema are refused to who asks for them",
-        (_PREPARED, "Prepared.request"),
-        "if known.stale and not self._mend(server, known):",
+        (_PREPARED, "Prepared._provide"),
+        "if known.stale and not self._mend(server, known, start, buffer, end):",
         "if known.stale:",
         EXCHANGES,
     ),
     Fault(
         "a group is repeated where nobody asked for the new rows",
         ("proxy/statement_replies.py", "StatementReplies._may_repeat"),
-        "asks_anew=code == _STALE_PLAN",
-        "asks_anew=False",
+        "return code == _NOT_THERE",
+        "return True",
         EXCHANGES,
     ),
     Fault(
         "statements of the same rows are called stale",
-        ("proxy/statement_replies.py", "StatementReplies._described"),
+        ("proxy/statement_replies.py", "StatementReplies._look_otherwise"),
         "if known.statement is statement:",
         "if True:",
         EXCHANGES,
