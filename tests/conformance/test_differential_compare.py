@@ -40,6 +40,7 @@ REQUESTS = {
     "P": m.parse("a", "select 1"),
     "B": m.bind("", "a"),
     "D": m.describe(b"S", "a"),
+    "u": m.describe(b"S", ""),
     "E": m.execute(),
     "C": m.close(b"S", "a"),
     "H": m.flush(),
@@ -242,12 +243,13 @@ def test_other_errors_in_its_place_are_differences() -> None:
 
 
 @pytest.mark.parametrize(
-    ("requests", "allowed"), [("QDS", True), ("QBS", True), ("QCS", False), ("QPS", False)]
+    ("requests", "allowed"),
+    [("QDS", True), ("QuS", True), ("QBS", True), ("QCS", False), ("QPS", False)],
 )
-def test_in_a_failed_transaction_a_named_statement_may_be_unknown_to_its_server(
+def test_in_a_failed_transaction_a_statement_may_be_unknown_to_its_server(
     requests: str, allowed: bool
 ) -> None:
-    answer = {"D": "tn", "B": "E", "C": "3", "P": "1"}[requests[1]]
+    answer = {"D": "tn", "u": "tn", "B": "E", "C": "3", "P": "1"}[requests[1]]
     wanted = expected(requests, f"EZ{answer}Z")
     wanted.account.statuses[1:] = "EE"
     if answer == "E":

@@ -15,7 +15,7 @@ from tests.conformance.model.stage import at_howdah, at_postgresql
 from tests.support.postgres import PostgresServer
 
 STEPS = 2_000
-SEEDS = (1, 4)
+SEEDS = (1, 4, 71)
 
 
 @pytest.mark.slow

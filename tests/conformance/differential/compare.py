@@ -144,9 +144,10 @@ class Follower:
         following = self.expected.replies[number + 1 : number + 2]
         request = account.owners[number]
         code = sqlstate(got)
-        if not self._script.all[request].names_statement:
+        step = self._script.all[request]
+        if not step.calls_statement:
             return False
-        if code == _UNDEFINED_TABLE and expected.tag in b"Et":
+        if step.names_statement and code == _UNDEFINED_TABLE and expected.tag in b"Et":
             self.allowed.append(GONE)
             self._spared += got in following
             # A statement without rows can still be described.

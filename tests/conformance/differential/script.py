@@ -43,11 +43,16 @@ class Step:
         return self.data[5:]
 
     @property
+    def calls_statement(self) -> bool:
+        """Whether it is a Bind, or the Describe of a statement."""
+        return self.tag == "B" or (self.tag == "D" and self.body[:1] == b"S")
+
+    @property
     def names_statement(self) -> bool:
-        """Whether it is the Bind or Describe of a named statement."""
+        """Whether it calls a named one."""
         if self.tag == "B":
             return bool(self.strings(2)[1])
-        return self.tag == "D" and self.body[:1] == b"S" and self.body != b"S\0"
+        return self.calls_statement and self.body != b"S\0"
 
     def strings(self, count: int) -> list[str]:
         """The first strings of the body."""

@@ -87,8 +87,27 @@ class Group:
 
     @property
     def asks(self) -> bool:
-        """Whether the client wants to be told the columns."""
+        """Whether the client wants to be told some columns."""
         return any(isinstance(message, Describe) for message in self.messages)
+
+    def asks_for(self, name: str) -> bool:
+        """Whether it wants to be told those of this statement before any of its rows."""
+        bound, asks = set[str](), False
+        for message in self.messages:
+            match message:
+                case Bind():
+                    bound.discard(message.portal)
+                    if message.name == name:
+                        bound.add(message.portal)
+                case Describe(kind="S"):
+                    if message.name == name:
+                        return True
+                case Describe() if message.name in bound:
+                    bound.remove(message.name)
+                    asks = True
+                case Execute() if message.portal in bound:
+                    return False
+        return asks
 
 
 @dataclass
@@ -215,8 +234,8 @@ class Session:
             verdict = self._stale(name, prepared, group, world, choices)
             # Howdah does not know what it has shown of a change that took another way.
             prepared.unsure |= prepared.text.table in world.elsewhere
-        elif prepared.unsure or changes != prepared.changes:
-            # What has changed and changed back may be taken for changed.
+        elif prepared.told or prepared.unsure or changes != prepared.changes:
+            # What has changed and changed back may be taken for changed, and who was told may be told again.
             verdict = choices.among("fresh", "error")
         else:
             verdict = "fresh"
@@ -231,7 +250,7 @@ class Session:
 
     def _stale(self, name: str, prepared: Prepared, group: Group, world: World, choices: Choices) -> str:
         """Whether the client is told that the columns have changed, or gets them as they are."""
-        if name and group.asks and group.alone and self.status == "I" and not group.answered:
+        if name and group.asks_for(name) and group.alone and self.status == "I" and not group.answered:
             return choices.instead("error", "fresh")
         elsewhere = prepared.text.table in world.elsewhere
         if not name or group.asks or prepared.told or prepared.unsure or elsewhere:
