@@ -48,10 +48,11 @@ fuzz: $(STAMP) ## a minute of coverage-guided fuzzing for each reader of strange
 build: $(STAMP) ## a wheel in dist/, its hot files compiled where there is a C compiler
 	HOWDAH_COMPILE=$(or $(HOWDAH_COMPILE),1) $(BIN)/python -c 'from setuptools.build_meta import build_wheel; build_wheel("dist")'
 
-lock: ## choose versions anew: requirements.lock and requirements-dev.lock (needs uv)
+lock: ## choose versions anew: the files requirements*.lock (needs uv)
 	@command -v uv >/dev/null || { echo 'make lock needs uv:  pip install uv' >&2; exit 1; }
 	$(COMPILE) --output-file requirements.lock $(ARGS)
 	$(COMPILE) --extra demo --group dev --output-file requirements-dev.lock $(ARGS)
+	$(COMPILE:pyproject.toml=) --group postgres --output-file requirements-postgres.lock $(ARGS)
 
 clean: ## remove the environment and what tools left behind
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

