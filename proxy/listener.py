@@ -18,6 +18,8 @@ from config.settings import Settings
 
 logger = logging.getLogger("howdah")
 
+ACCEPTS: Final = 32
+"""Clients that are accepted in one turn of the loop at most; uvloop accepts one."""
 _DEFER_SECONDS: Final = 45
 
 
@@ -54,13 +56,15 @@ class Listener:
     async def _serve(self, sock: socket.socket, settings: Settings) -> None:
         loop = asyncio.get_running_loop()
         if sock.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(self._accepted, sock=sock, backlog=settings.listen_backlog)
+            server = await loop.create_unix_server(self._accepted, sock=sock, backlog=ACCEPTS)
             self._unix.append(server)
         else:
-            server = await loop.create_server(self._accepted, sock=sock, backlog=settings.listen_backlog)
+            server = await loop.create_server(self._accepted, sock=sock, backlog=ACCEPTS)
             self._tcp.append(server)
             self._sockets.append(sock)
             self._set_defer_accept(sock, settings)
+        # What a loop is told is also how many it accepts in a turn; the kernel's queue may be longer.
+        sock.listen(settings.listen_backlog)
         logger.info("listening on %s", _name(sock))
 
     def _bind_tcp(self, host: str, settings: Settings) -> list[socket.socket]:

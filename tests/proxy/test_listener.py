@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from proxy.listener import Listener, ListenError
+from proxy.listener import ACCEPTS, Listener, ListenError
 from tests.support.rig import eventually
 
 
@@ -208,3 +208,28 @@ async def test_an_abstract_unix_socket_leaves_no_file() -> None:
     await dial(f"\0{directory[1:]}/.s.PGSQL.{known.listen_port}")
     await eventually(lambda: len(made) == 1)
     doors.stop()
+
+
+@pytest.mark.both_loops
+async def test_a_turn_of_the_loop_accepts_some_of_a_crowd_and_the_kernel_keeps_the_others() -> None:
+    known = settings(listen_backlog=200, tcp_defer_accept=0)
+    doors, made = listener()
+    await doors.start(known, [])
+    crowd = [socket.socket() for _ in range(150)]
+    try:
+        for sock in crowd:
+            # Nothing turns the loop meanwhile: all of them stand in the kernel's queue.
+            sock.settimeout(5)
+            sock.connect(("127.0.0.1", known.listen_port))
+        turns = []
+        while len(made) < len(crowd):
+            before = len(made)
+            await asyncio.sleep(0)
+            turns.append(len(made) - before)
+            assert len(turns) < 1_000
+        # Its protocols hear of their connections in the turn behind.
+        assert max(turns) <= 2 * ACCEPTS
+    finally:
+        for sock in crowd:
+            sock.close()
+        doors.stop()
