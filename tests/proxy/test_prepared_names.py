@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.named import (
     NOTHING,
+    STALE,
     elsewhere,
     give_back,
     prepare,
@@ -173,6 +174,46 @@ def test_a_name_taken_in_the_same_group_is_taken() -> None:
     book.server("1", "t", "T", taken("howdah_1"), "Z I")
     book.to_client("1", taken("x"), "Z I")
     use(book)
+
+
+# Names longer than PostgreSQL compares.
+
+
+LONG = "x" * 70
+
+
+@pytest.mark.parametrize("name", [LONG, LONG[:63]])
+def test_errors_tell_a_name_as_the_client_writes_it(name: str) -> None:
+    book = Playbook()
+    prepare(book, LONG)
+    requires = 'E 08P01 bind message supplies 1 parameters, but prepared statement "{}" requires 0'
+    book.client(f"B {name}", "S", f"p {name} select 2", "S", f"s {name}", "S")
+    book.to_server("B howdah_1", "S")
+    book.server(requires.format("howdah_1"), "Z I")
+    book.to_server("p howdah_1 select 2", "S", "s howdah_1", "S")
+    book.server(taken("howdah_1"), "Z I", "t", "T", "Z I")
+    book.to_client(requires.format(name), "Z I", taken(name), "Z I", "t", "T", "Z I")
+    use(book, name)
+
+
+def test_a_long_name_is_healed_as_any_other() -> None:
+    book = Playbook()
+    prepare(book, LONG)
+    book.client(f"B {LONG}", "D", "E", "S")
+    book.to_server("B howdah_1", "D", "E", "S")
+    book.server(STALE, "Z I")
+    book.to_client()
+    book.to_server("p howdah_2 select 1", "s howdah_2", "B howdah_2", "D", "E", "S")
+
+
+def test_a_long_name_of_which_the_client_has_been_told_is_not() -> None:
+    book = Playbook()
+    prepare(book, LONG)
+    book.client(f"s {LONG}", "S")
+    book.to_server("s howdah_1", "S")
+    book.server("t")
+    book.server(STALE, "Z I")
+    book.to_client("t", STALE, "Z I")
 
 
 # Close.

@@ -11,6 +11,7 @@ from tests.support.named import (
     altered,
     elsewhere,
     give_back,
+    moved_to_tokyo,
     prepare,
     run,
     stale,
@@ -116,3 +117,21 @@ def test_who_asks_for_other_rows_or_too_late_is_told(group: tuple[str, ...]) -> 
     book.wire().take()
     book.server(STALE, "Z I")
     book.to_client(STALE, "Z I")
+
+
+def test_a_group_ahead_of_which_something_was_prepared_is_healed_as_any_other() -> None:
+    book = two_servers()
+    prepare(book)
+    prepare(book, "y", "select 2", at="howdah_2")
+    elsewhere(book)
+    moved_to_tokyo(book)
+    book.client("B x", "S")
+    book.server("1", "2", "C SELECT 0", "1", "Z I", on=2)
+    book.server("3", "2", "Z I", on=2)
+    book.client("B x", "D", "E", "B y", "E", "S")
+    book.server("1", "2", "C SELECT 0", "1", "Z I", on=2)
+    book.stage().transport.take()
+    book.wire(2).take()
+    book.server("3", STALE, "Z I", on=2)
+    book.to_client()
+    assert b"select 1" in book.wire(2).take()

@@ -269,6 +269,18 @@ def test_a_parse_of_ours_that_fails_says_so_and_is_tried_again() -> None:
     give_back(book)
 
 
+def test_a_parse_of_ours_that_was_discarded_is_not_there_for_what_is_undone_later() -> None:
+    book = parsed(book=two_servers())
+    elsewhere(book)
+    book.client("B y", "B", "S", "B y", "P select 2", "S")
+    book.wire(2).take()
+    book.server(unknown("howdah_0"), "Z I", on=2)
+    book.server(unknown("howdah_0"), "Z I", on=2)
+    book.wire(2).take()
+    book.client("s ", "S")
+    book.to_server("P select 1", "s ", "S", on=2)
+
+
 # What waits.
 
 
