@@ -18,6 +18,7 @@ from setuptools._distutils.sysconfig import customize_compiler
 
 HOT = (
     "protocol/framer.py",
+    "protocol/looks.py",
     "protocol/outstanding.py",
     "protocol/rename.py",
     "proxy/connection.py",

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 from protocol import sqlstate, tags
 from protocol.backend import BackendKeyData, NegotiateProtocolVersion, ReadyForQuery
 from protocol.errors import ProtocolError
-from protocol.framer import LOGIN_CAPS, Collector
+from protocol.framer import Collector
 from protocol.login import LoginFailed, LoginResult
+from protocol.looks import LOGIN_CAPS
 from protocol.report import NoticeResponse
 from protocol.startup import CancelRequest
 from proxy.auth import authenticate, is_our_own_user

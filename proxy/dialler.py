@@ -16,8 +16,9 @@ from config.tls import ServerTls
 from config.types import SslNegotiation
 from protocol import sqlstate, tags
 from protocol.errors import ProtocolError
-from protocol.framer import SERVER_LOGIN_CAPS, Collector
+from protocol.framer import Collector
 from protocol.login import Greeting, LoginImpossible, ServerRefused
+from protocol.looks import SERVER_LOGIN_CAPS
 from protocol.startup import encode_startup
 from proxy import errors
 from proxy.audit import Leaks
@@ -54,13 +55,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("howdah")
 
-NOT_READY: Final = frozenset(
-    (
-        sqlstate.CANNOT_CONNECT_NOW,
-        sqlstate.CRASH_SHUTDOWN,
-        sqlstate.ADMIN_SHUTDOWN,
-    )
-)
+NOT_READY: Final = frozenset((sqlstate.CANNOT_CONNECT_NOW, sqlstate.CRASH_SHUTDOWN, sqlstate.ADMIN_SHUTDOWN))
 """SQLSTATEs of a refused login that mean that the host is not ready for anybody."""
 NO_ROOM: Final = frozenset(
     (sqlstate.TOO_MANY_CONNECTIONS, sqlstate.INSUFFICIENT_RESOURCES, sqlstate.OUT_OF_MEMORY)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from protocol import tags
 from protocol.errors import UnexpectedMessage
-from protocol.framer import BACKEND, Collector
+from protocol.framer import Collector
+from protocol.looks import BACKEND
 
 if TYPE_CHECKING:
     from proxy.server import Server

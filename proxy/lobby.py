@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from config.settings import Settings
 from protocol.errors import ProtocolError
-from protocol.framer import frontend_caps
+from protocol.looks import frontend_caps
 from proxy.auth_query import AuthQuery
 from proxy.cancel import CancelKeys
 from proxy.credentials import usual_iterations

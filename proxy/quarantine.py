@@ -15,7 +15,8 @@ from typing import Final
 
 from protocol import tags
 from protocol.errors import ProtocolError, UnexpectedMessage
-from protocol.framer import BACKEND, HEADER, Framer, frontend_caps
+from protocol.framer import Framer
+from protocol.looks import BACKEND, HEADER, frontend_caps
 from protocol.trace import Trace
 
 MOST: Final = 10

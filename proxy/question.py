@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from protocol import tags
 from protocol.backend import DataRow
-from protocol.framer import BACKEND
 from protocol.frontend import Bind, Execute, Parse, Sync
+from protocol.looks import BACKEND
 from proxy.errand import Errand
 from proxy.errors import TimedOut
 from proxy.stay import Stay, answer

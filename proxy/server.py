@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from protocol import tags
 from protocol.errors import ProtocolError, UnexpectedMessage
-from protocol.framer import BACKEND, BACKEND_LOOK_NAMES, Collector, Framer
+from protocol.framer import Collector, Framer
 from protocol.frontend import Query, Terminate
+from protocol.looks import BACKEND, BACKEND_LOOK_NAMES
 from protocol.outstanding import Outstanding
 from proxy.audit import PROBE, Suspect, Watch, excused, log_failure, log_leaks, read
 from proxy.connection import Connection

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from config.types import PoolMode
 from protocol import tags
-from protocol.framer import (
+from protocol.framer import Framer
+from protocol.looks import (
     FRONTEND_LOOK,
     FRONTEND_LOOK_COPY,
     FRONTEND_LOOK_IDLE,
     FRONTEND_LOOK_NAMES,
     FRONTEND_LOOK_NAMES_COPY,
     FRONTEND_LOOK_NAMES_IDLE,
-    Framer,
 )
 from proxy.pieces import Piece
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values

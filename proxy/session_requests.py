@@ -9,7 +9,7 @@ Laws of this file (hot: no asyncio, no logging, no settings copied, no closures)
 from typing import TYPE_CHECKING, Final
 
 from protocol import tags
-from protocol.framer import BACKEND_LOOK_NAMES, BACKEND_LOOK_QUERY
+from protocol.looks import BACKEND_LOOK_NAMES, BACKEND_LOOK_QUERY
 from protocol.outstanding import MAX_OUTSTANDING
 from proxy.notes import REST_DROPPED, WAITS
 from proxy.pieces import ANSWERED, Edit, Messages, Piece, edited, from_message, with_data

@@ -6,6 +6,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("protocol", "config", "proxy")
 
 WITHOUT_TESTS: dict[str, str] = {
+    "protocol/looks.py": "tables; what they do is seen in the framer",
     "proxy/notes.py": "plain data, seen in what is made of it",
     "proxy/reasons.py": "enums; their texts are checked where they are shown",
     "proxy/pool/interfaces.py": "typing protocols, erased at run time",

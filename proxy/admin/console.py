@@ -20,7 +20,7 @@ from protocol.backend import (
     ReadyForQuery,
 )
 from protocol.errors import ProtocolError
-from protocol.framer import Collector, frontend_caps
+from protocol.framer import Collector
 from protocol.frontend import (
     Bind,
     Close,
@@ -33,6 +33,7 @@ from protocol.frontend import (
     Terminate,
     decode,
 )
+from protocol.looks import frontend_caps
 from protocol.messages import Message
 from proxy.admin import journal
 from proxy.admin.commands import Action, Identity, Remark, Task, resolve

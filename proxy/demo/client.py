@@ -12,7 +12,7 @@ from typing import Self, cast
 from protocol import tags
 from protocol.backend import DataRow, ErrorResponse, RowDescription
 from protocol.errors import ProtocolError
-from protocol.framer import BACKEND, SERVER_LOGIN_CAPS, Collector
+from protocol.framer import Collector
 from protocol.frontend import Query, Terminate
 from protocol.login import (
     Conversation,
@@ -24,6 +24,7 @@ from protocol.login import (
     ServerRefused,
     server_login,
 )
+from protocol.looks import BACKEND, SERVER_LOGIN_CAPS
 from protocol.startup import encode_startup
 
 CLOSE_SECONDS = 5.0

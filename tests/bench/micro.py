@@ -22,7 +22,7 @@ from config.settings import Settings
 from config.types import PoolMode
 from protocol import tags
 from protocol.errors import ProtocolError
-from protocol.framer import frontend_caps
+from protocol.looks import frontend_caps
 from protocol.wire import message
 from proxy.audit import Leaks
 from proxy.connection import Connection

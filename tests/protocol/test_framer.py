@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol import framer as module
+from protocol import looks as module
 from protocol import tags, wire
 from protocol.errors import MalformedMessage, MessageTooLarge, ProtocolError, UnexpectedMessage
-from protocol.framer import (
+from protocol.framer import Collector, Framer
+from protocol.looks import (
     BACKEND,
     BACKEND_CAPS,
     BACKEND_LOOK,
@@ -25,8 +26,6 @@ from protocol.framer import (
     SERVER_LOGIN_CAPS,
     SMALL,
     WHOLE,
-    Collector,
-    Framer,
     frontend_caps,
 )
 from tests.protocol.streams import CUTS, Message, cut, encoded, messages_for

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from protocol import tags
 from protocol.errors import MalformedMessage, MessageTooLarge, UnexpectedMessage
-from protocol.framer import BACKEND, CONSOLE_CAPS, LOGIN_CAPS, SERVER_LOGIN_CAPS, Collector, frontend_caps
+from protocol.framer import Collector
+from protocol.looks import BACKEND, CONSOLE_CAPS, LOGIN_CAPS, SERVER_LOGIN_CAPS, frontend_caps
 from tests.protocol.streams import CUTS, Message, cut, encoded, messages_for
 
 FRONTEND = frontend_caps()

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import tags
-from protocol.framer import (
+from protocol.framer import Framer
+from protocol.looks import (
     BACKEND,
     BACKEND_LOOK,
     BACKEND_LOOK_NAMES,
@@ -23,7 +24,6 @@ from protocol.framer import (
     NAMES_WHOLE,
     RUN,
     SHORT_MOST,
-    Framer,
     frontend_caps,
 )
 from tests.protocol.streams import CUTS, Message, cut, encoded, messages_for

@@ -5,8 +5,9 @@ from collections.abc import Generator
 import pytest
 
 from protocol.errors import ProtocolError
-from protocol.framer import LOGIN_CAPS, SERVER_LOGIN_CAPS, Collector
+from protocol.framer import Collector
 from protocol.login import Derive, Reply, Step
+from protocol.looks import LOGIN_CAPS, SERVER_LOGIN_CAPS
 from proxy.connection import WRITE_HIGH, Connection, ConnectionLost
 from tests.support import messages as m
 from tests.support.rig import eventually

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from protocol.errors import ProtocolError
-from protocol.framer import LOGIN_CAPS, Collector
+from protocol.framer import Collector
+from protocol.looks import LOGIN_CAPS
 from protocol.startup import CancelRequest, Startup
 from proxy.connection import Connection, ConnectionLost
 from proxy.entry import agree_on_version, first_packet

@@ -2,7 +2,8 @@ import random
 
 import pytest
 
-from protocol.framer import FRONTEND_LOOK_IDLE, Framer, frontend_caps
+from protocol.framer import Framer
+from protocol.looks import FRONTEND_LOOK_IDLE, frontend_caps
 from proxy.pieces import Piece, cut_first_group, edited, from_message, strip, with_data
 from tests.support.playbook import Said, from_frontend
 

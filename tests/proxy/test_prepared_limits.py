@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from protocol.framer import NAMED_MOST
+from protocol.looks import NAMED_MOST
 from proxy.pool.statements import OVERHEAD
 from tests.support import messages as m
 from tests.support.named import prepare, run, taken, unknown, use

@@ -7,14 +7,8 @@ import random
 import pytest
 
 from protocol.errors import MalformedMessage, ProtocolError, UnexpectedMessage
-from protocol.framer import (
-    BACKEND,
-    BACKEND_LOOK,
-    FRONTEND_LOOK,
-    REPORT,
-    Framer,
-    frontend_caps,
-)
+from protocol.framer import Framer
+from protocol.looks import BACKEND, BACKEND_LOOK, FRONTEND_LOOK, REPORT, frontend_caps
 from protocol.outstanding import Outstanding
 from proxy.quarantine import MOST, Violation, kind_of, last_messages
 from proxy.reasons import ClientClosed, ServerClosed

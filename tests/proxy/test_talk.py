@@ -4,8 +4,9 @@ import pytest
 
 from protocol import tags
 from protocol.errors import ProtocolError
-from protocol.framer import LOGIN_CAPS, Collector
+from protocol.framer import Collector
 from protocol.login import Derive, Reply, Step
+from protocol.looks import LOGIN_CAPS
 from proxy.talk import Talk
 from tests.support import messages as m
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from config.settings import Settings
 from protocol.errors import ProtocolError
-from protocol.framer import frontend_caps
+from protocol.looks import frontend_caps
 from proxy.audit import Leaks
 from proxy.connection import Connection
 from proxy.errors import PoolerError, error_response

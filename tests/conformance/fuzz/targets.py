@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from protocol import backend, frontend, rename, startup, tags, wire
 from protocol.errors import ProtocolError
-from protocol.framer import (
+from protocol.framer import Collector, Framer
+from protocol.looks import (
     BACKEND,
     BACKEND_CAPS,
     BACKEND_LOOK,
@@ -20,8 +21,6 @@ from protocol.framer import (
     FRONTEND_LOOK_IDLE,
     LOGIN_CAPS,
     SERVER_LOGIN_CAPS,
-    Collector,
-    Framer,
     frontend_caps,
 )
 from protocol.messages import Message

@@ -14,7 +14,8 @@ from protocol.backend import (
     ReadyForQuery,
     RowDescription,
 )
-from protocol.framer import Collector, frontend_caps
+from protocol.framer import Collector
+from protocol.looks import frontend_caps
 from protocol.messages import Message
 from protocol.startup import Startup, packet_length, parse_startup
 from proxy.demo.client import Address
