@@ -271,7 +271,7 @@ class Pool:
         self.leases.give_back(self.key)
         if self.waiting and (refusal := self._hopeless(now)) is not None:
             self.refuse_waiting(refusal, ClientClosed.SERVER_REFUSED)
-        if self.waiting or self.settings.min_pool_size:
+        if self.waiting:
             self.demand(now)
 
     def move(self, server: PooledServer, state: int) -> None:
