@@ -81,7 +81,7 @@ def test_a_pool_without_a_limit_has_no_reserve_to_speak_of(caplog: pytest.LogCap
 
 
 def test_a_pool_below_its_minimum_opens_servers_with_the_next_sweep_and_no_sooner() -> None:
-    """At once would be again and again, without a pause, where PostgreSQL refuses (server_login_retry = 0)."""
+    """At once would be without a pause where PostgreSQL refuses and server_login_retry is 0."""
     world = World(min_pool_size=2)
     world.session()
     world.idle_servers(2)
