@@ -90,6 +90,14 @@ class Group:
         """Whether the client wants to be told some columns."""
         return any(isinstance(message, Describe) for message in self.messages)
 
+    def others(self, name: str) -> bool:
+        """Whether it calls other names than this, too."""
+        return any(
+            message.name not in ("", name)
+            for message in self.messages
+            if isinstance(message, Bind) or (isinstance(message, Describe) and message.kind == "S")
+        )
+
     def asks_for(self, name: str) -> bool:
         """Whether it wants to be told those of this statement before any of its rows."""
         bound, asks = set[str](), False
@@ -251,7 +259,10 @@ class Session:
     def _stale(self, name: str, prepared: Prepared, group: Group, world: World, choices: Choices) -> str:
         """Whether the client is told that the columns have changed, or gets them as they are."""
         if name and group.asks_for(name) and group.alone and self.status == "I" and not group.answered:
-            return choices.instead("error", "fresh")
+            # Where another name has to be looked at first, the group is sent in two parts.
+            return (
+                choices.among("error", "fresh") if group.others(name) else choices.instead("error", "fresh")
+            )
         elsewhere = prepared.text.table in world.elsewhere
         if not name or group.asks or prepared.told or prepared.unsure or elsewhere:
             return choices.among("error", "fresh")
