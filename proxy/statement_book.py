@@ -234,7 +234,8 @@ class StatementBook:
             return
         shared = None if note.text else self._statement(statement.text, values)
         found = shared or self._private(statement.text, values)
-        server.statements.adopt(preparation, found)
+        if server.statements.prepared.get(statement) is preparation:
+            server.statements.adopt(preparation, found)
         known = note.entry or self.names.get(note.name)
         if known is not None and known.statement is statement and not known.gone:
             self._move(known, found)
@@ -242,13 +243,15 @@ class StatementBook:
     def executed(self, server: "Server", command: bytes) -> None:
         """A command tag came that may say that prepared statements were made or done away with."""
         if command.startswith((b"DEALLOCATE ALL", b"DISCARD ALL")):
-            for entry in list(self.names.values()):
-                entry.before = None
-                pending = entry.pending
-                # What was parsed behind it stays.
-                if pending is None or (pending.kind in notes.CLOSING and pending.prior is None):
-                    entry.pending = None
-                    self._drop(entry)
+            for current in list(self.names.values()):
+                entry: Name | None = current
+                while entry is not None:
+                    pending = entry.pending
+                    # What was parsed behind it stays.
+                    if pending is None or (pending.kind in notes.CLOSING and pending.prior is None):
+                        entry.pending = None
+                        self._drop(entry)
+                    entry = entry.before
         elif command.startswith(b"PREPARE"):
             self.by_sql = self.touched = True
 

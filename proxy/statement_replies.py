@@ -113,7 +113,8 @@ class StatementReplies(StatementRepeats):
         statement = preparation.statement
         fresh = self._anew(statement) if checking else self._private(statement.text, statement.values)
         fresh.shape, fresh.parameters = shape, statement.parameters
-        server.statements.adopt(preparation, fresh)
+        if server.statements.prepared.get(statement) is preparation:
+            server.statements.adopt(preparation, fresh)
         for known in self.names.values():
             if known.statement is statement:
                 known.stale = True

@@ -235,6 +235,16 @@ def test_a_name_that_is_being_closed_is_gone_too() -> None:
     book.to_client("1", "2", "C DISCARD ALL", "3", "Z I")
 
 
+def test_a_name_that_is_being_replaced_is_gone_and_counted_once() -> None:
+    book = Playbook()
+    prepare(book)
+    book.client("Q discard all", "E", "C x", "p x select 2", "S")
+    book.to_server("Q discard all", "E", "C x", "p howdah_2 select 2", "s howdah_2", "S")
+    book.server("C DISCARD ALL", "Z I", "E 34000 no portal", "Z I")
+    assert not book.session().prepared.names  # type: ignore[union-attr]
+    assert [text.clients for text in book.pool.statements.statements.values()] == [0, 0]
+
+
 # PREPARE.
 
 

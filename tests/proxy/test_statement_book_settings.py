@@ -158,3 +158,14 @@ def test_a_text_that_may_have_been_read_before_or_behind_the_change_is_nobody_el
     book.to_server(*use_it)
     book.to_client("1", "2", "C SET", "1", TOKYO, "Z I")
     use(book)
+
+
+def test_what_is_to_be_closed_is_not_taken_for_prepared() -> None:
+    book = Playbook()
+    book.client("Q set timezone to tokyo", "p x select 1", "D", "p y select 1", "S")
+    first = ("p howdah_1 select 1", "s howdah_1", "D", "p howdah_2 select 1", "s howdah_2")
+    book.to_server("Q set timezone to tokyo", *first, "S")
+    book.server(TOKYO, "C SET", "Z I", "1", "t", "T", "E 34000 no portal", "Z I")
+    book.to_client(TOKYO, "C SET", "Z I", "1", "E 34000 no portal", "Z I")
+    book.client("B x", "E", "S")
+    book.to_server("C howdah_1", "p howdah_3 select 1", "s howdah_3", "B howdah_3", "E", "S")
