@@ -192,6 +192,7 @@ class Prepared(StatementSql):
             edits.append((start, min(stop, end), _FAILING))
             return SENT if whole else REST_DROPPED
         statement.uses += 1
+        unsettled = self._unsettled(server)
         note = Note(notes.KNOWN, self.group, name)
         preparation = server.statements.prepared.get(statement)
         if (
@@ -199,7 +200,7 @@ class Prepared(StatementSql):
             and preparation.confirmed
             and not preparation.checking
             and not self.failed
-            and not self._unsettled(server)
+            and not unsettled
         ):
             pool.statements.hits += 1
             preparation.used = now
@@ -207,9 +208,12 @@ class Prepared(StatementSql):
             outstanding.note(tags.CLOSE, note)
         else:
             note.kind = notes.PARSED
+            if unsettled:
+                # The settings it is parsed under are known when the group is over. Until then it is nobody
+                # else's.
+                statement = self._like(statement)
             preparation = self._prepare(server, note, statement, now)
-            if self._unsettled(server):
-                # The settings it is parsed under are known when the group is over.
+            if unsettled:
                 note.values = server.values
                 note.text = b"?" if self.executing == self.group else b""
                 self.unsure.append(note)

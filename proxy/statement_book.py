@@ -110,6 +110,12 @@ class StatementBook:
         key = (self._pool.key.database, text, values, self._applied)
         return Statement(key, self._pool.database.ddl, shared=False)
 
+    def _like(self, statement: Statement) -> Statement:
+        """One of one's own for the same text."""
+        own = self._private(statement.text, statement.values)
+        own.shape, own.parameters = statement.shape, statement.parameters
+        return own
+
     def _anew(self, statement: Statement) -> Statement:
         """The statement for the same text as it is to be prepared now."""
         text, values = statement.text, statement.values
@@ -228,12 +234,13 @@ class StatementBook:
         """A statement was parsed, perhaps under settings that were changed just before. `text`: they may have
         been changed within the group, ahead of it; if they were changed there at all, nobody can tell.
         """
-        values = server.values if note.text or note.values is None else note.values
+        begun = self._pool.tracked.parsing(note.values or server.values)
+        values = self._settings(server) if note.text else begun
         statement = preparation.statement
-        if statement.values is (values := self._pool.tracked.parsing(values)):
-            return
-        shared = None if note.text else self._statement(statement.text, values)
+        shared = self._statement(statement.text, values) if values is begun else None
         found = shared or self._private(statement.text, values)
+        if found.shape is None:
+            found.shape, found.parameters = statement.shape, statement.parameters
         if server.statements.prepared.get(statement) is preparation:
             server.statements.adopt(preparation, found)
         known = note.entry or self.names.get(note.name)

@@ -1,6 +1,16 @@
 """Settings change how PostgreSQL reads a text: under other settings it is another statement."""
 
-from tests.support.named import NOTHING, TOKYO, moved_to_tokyo, prepare, texts, two_servers, unknown, use
+from tests.support.named import (
+    NOTHING,
+    TOKYO,
+    elsewhere,
+    moved_to_tokyo,
+    prepare,
+    texts,
+    two_servers,
+    unknown,
+    use,
+)
 from tests.support.playbook import Playbook
 
 # Clients with different settings.
@@ -77,7 +87,7 @@ def test_a_text_that_was_read_under_other_settings_is_not_taken_for_another_clie
     book.client("p y select 1", "S", by="b")
     book.to_server("Q SET TimeZone='UTC'")
     book.server("S TimeZone=UTC", "C SET", "Z I")
-    book.to_server("p howdah_2 select 1", "S")
+    book.to_server("p howdah_2 select 1", "s howdah_2", "S")
 
 
 def test_a_name_that_was_closed_in_the_meantime_is_not_counted_again() -> None:
@@ -160,7 +170,7 @@ def test_a_text_that_may_have_been_read_before_or_behind_the_change_is_nobody_el
     use(book)
 
 
-def test_what_is_to_be_closed_is_not_taken_for_prepared() -> None:
+def test_until_that_is_known_each_is_of_its_own() -> None:
     book = Playbook()
     book.client("Q set timezone to tokyo", "p x select 1", "D", "p y select 1", "S")
     first = ("p howdah_1 select 1", "s howdah_1", "D", "p howdah_2 select 1", "s howdah_2")
@@ -168,4 +178,17 @@ def test_what_is_to_be_closed_is_not_taken_for_prepared() -> None:
     book.server(TOKYO, "C SET", "Z I", "1", "t", "T", "E 34000 no portal", "Z I")
     book.to_client(TOKYO, "C SET", "Z I", "1", "E 34000 no portal", "Z I")
     book.client("B x", "E", "S")
-    book.to_server("C howdah_1", "p howdah_3 select 1", "s howdah_3", "B howdah_3", "E", "S")
+    book.to_server("B howdah_1", "E", "S")
+
+
+def test_another_name_for_the_text_is_not_called_by_what_may_have_been_read_otherwise() -> None:
+    book = two_servers()
+    prepare(book)
+    elsewhere(book)
+    book.client("Q set timezone to tokyo", "p y select 1", "B x", "S")
+    book.to_server("Q set timezone to tokyo", "p howdah_2 select 1", on=2)
+    book.server(TOKYO, "C SET", "Z I", "1", on=2)
+    sent = book.wire(2).take()
+    assert b"'UTC'" in sent
+    assert b"howdah_4\0select 1" in sent
+    assert b"\0howdah_4\0" in sent
