@@ -121,7 +121,6 @@ UNLAWFUL = {
         m.execute("p"),
         m.close(b"S", "a"),
     ],
-    "a Sync among data that a CopyFail ends": [COPY, m.copy_data(b"1\n"), m.sync(), m.copy_fail("no")],
     "a Sync among data without an end": [COPY, m.copy_data(b"1\n"), m.sync()],
     "what SQL prepared is used in another transaction": [
         m.query("begin"),
@@ -159,6 +158,7 @@ LAWFUL = {
     "Syncs before data and among good data": [
         COPY, m.sync(), m.copy_data(b"1\n"), m.sync(), m.copy_done(), m.sync(),
     ],
+    "a Sync among data that a CopyFail ends": [COPY, m.copy_data(b"1\n"), m.sync(), m.copy_fail("no")],
     "what SQL prepared is used in one block": [
         m.query("begin"),
         m.query("prepare q0000001_1 as select 1"),
