@@ -41,15 +41,16 @@ def run(
         try:
             process.wait(within)
         except subprocess.TimeoutExpired:
-            _end(process)
+            end(process)
         except BaseException:
-            _end(process)
+            end(process)
             raise
         output.seek(0)
         return Done(process.returncode, output.read().decode(errors="replace"))
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Interrupt a program, and kill it if that does not end it in time."""
     process.send_signal(signal.SIGINT)
     try:
         process.wait(_CLEANING_UP_SECONDS)

@@ -1,21 +1,22 @@
 """Programs that are run to their end, and those that are ended."""
 
+import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 from tests.conformance import programs
 from tests.support.fault_proxy import wait_until
+from tests.support.pooler import ROOT
 
 TIDY = """
 import pathlib, sys, time
+begun, cleaned = map(pathlib.Path, sys.argv[1:])
 try:
-    print("begun", flush=True)
-    pathlib.Path(sys.argv[1]).write_text("begun")
+    begun.touch()
     time.sleep(60)
 finally:
-    print("cleaned up")
+    cleaned.touch()
 """
 
 
@@ -26,25 +27,27 @@ def test_its_exit_code_and_all_it_prints_are_returned() -> None:
     assert sorted(done.said.split()) == ["err", "out"]
 
 
-def test_an_overdue_program_may_clean_up(tmp_path: Path) -> None:
+def test_an_overdue_program_is_ended() -> None:
     started = time.monotonic()
-    done = programs.run([sys.executable, "-c", TIDY, str(tmp_path / "begun")], within=1)
-    assert "cleaned up" in done.said
+    done = programs.run([sys.executable, "-c", "import time; time.sleep(60)"], within=0.5)
     assert done.code != 0
     assert time.monotonic() - started < 20
+
+
+def test_a_program_that_is_ended_may_clean_up(tmp_path: Path) -> None:
+    begun, cleaned = tmp_path / "begun", tmp_path / "cleaned"
+    with subprocess.Popen([sys.executable, "-c", TIDY, str(begun), str(cleaned)]) as process:
+        wait_until(begun.exists, 30, "begun")
+        programs.end(process)
+    assert cleaned.exists()
 
 
 def test_an_interrupt_is_passed_on_and_the_program_may_clean_up(tmp_path: Path) -> None:
     """The interrupt comes to a whole interpreter that runs the program, as Ctrl-C does."""
     begun, cleaned = tmp_path / "begun", tmp_path / "cleaned"
-    inner = TIDY.replace('print("cleaned up")', f"pathlib.Path({str(cleaned)!r}).touch()")
-    outer = (
-        f"from tests.conformance import programs; programs.run({[sys.executable, '-c', inner, str(begun)]!r})"
-    )
-    thread = threading.Thread(
-        target=programs.run, args=([sys.executable, "-c", outer],), kwargs={"within": 3.0}
-    )
-    thread.start()
-    wait_until(begun.exists, 10, "begun")
-    thread.join(20)
+    inner = [sys.executable, "-c", TIDY, str(begun), str(cleaned)]
+    outer = [sys.executable, "-c", f"from tests.conformance import programs; programs.run({inner!r})"]
+    with subprocess.Popen(outer, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        wait_until(begun.exists, 30, "begun")
+        programs.end(process)
     assert cleaned.exists()
