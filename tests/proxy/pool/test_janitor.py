@@ -46,13 +46,14 @@ def test_a_session_that_waited_for_too_long_is_refused(settings: dict[str, objec
     assert second.waits
 
 
-def test_a_login_that_waits_for_a_server_is_no_query() -> None:
+def test_a_login_that_waits_for_a_server_is_given_up_like_a_query() -> None:
     world = World(query_wait_timeout=0, query_wait_notify=0, query_timeout=1)
     login = world.session()
     login.asks()
     del login.pool.sessions[login]
-    sweep_after(world, 1000)
-    assert login.waits
+    sweep_after(world, 2)
+    assert login.error is not None
+    assert login.error.message == "query_timeout"
 
 
 def test_without_timeouts_a_session_waits_for_ever() -> None:
