@@ -209,15 +209,8 @@ class Prepared(StatementSql):
         else:
             note.kind = notes.PARSED
             if unsettled:
-                # The settings it is parsed under are known when the group is over. Until then it is nobody
-                # else's.
-                statement = self._like(statement)
+                statement = self._unsure(server, note, statement)
             preparation = self._prepare(server, note, statement, now)
-            if unsettled:
-                note.values = server.values
-                note.text = b"?" if self.executing == self.group else b""
-                self.unsure.append(note)
-                self.touched = True
             edits.append(
                 (start, name_stop, rename.renamed(buffer, start, stop, at, name_stop, preparation.name))
             )

@@ -110,8 +110,14 @@ class StatementBook:
         key = (self._pool.key.database, text, values, self._applied)
         return Statement(key, self._pool.database.ddl, shared=False)
 
-    def _like(self, statement: Statement) -> Statement:
-        """One of one's own for the same text."""
+    def _unsure(self, server: "Server", note: Note, statement: Statement) -> Statement:
+        """The settings a text is parsed under are known when the group is over; until then it stands for a
+        statement that is nobody else's.
+        """
+        note.values = server.values
+        note.text = b"?" if self.executing == self.group else b""
+        self.unsure.append(note)
+        self.touched = True
         own = self._private(statement.text, statement.values)
         own.shape, own.parameters = statement.shape, statement.parameters
         return own
