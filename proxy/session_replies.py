@@ -173,7 +173,8 @@ class Replies(Waiting):
         server.status = tags.STATUS_IDLE
         self._stalled = False
         held = self.held or []
-        ahead = bool(held) and held[0] is group
+        # A piece is a tuple, which keeps no identity where it is compiled; the list in it does.
+        ahead = bool(held) and held[0][3] is group[3]
         self.held = held if ahead else [group, *held]
         self._flush_held(now)
         if not ahead:
