@@ -284,7 +284,7 @@ class StatementBook:
         self.touched = False
         self.by_sql = False
         self.failed = False
-        self.sent = None
+        self.sent = self.mendable = None
         if self.unnamed.past:
             self.unnamed.past = []
         if self.unsure:

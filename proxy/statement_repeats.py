@@ -54,6 +54,7 @@ class StatementRepeats(StatementBook):
         server.outstanding.note(tags.SYNC, Note(notes.SETTING, self.group))
         self.group += 1
         self.touched = self._ahead = True
+        self.mendable = None
         self.repeating = piece
         return b"".join(parts) + _SYNC
 

@@ -248,7 +248,8 @@ class StatementReplies(StatementRepeats):
 
     def _mend(self, server: "Server", known: Name, start: int, buffer: bytes, end: int) -> bool:
         """Go on with the text as it is to be prepared now, if that may be done without telling the client."""
-        if self.mendable is not known and not self._may_mend(known, start, buffer, end):
+        mendable, self.mendable = self.mendable, None
+        if mendable is not known and not self._may_mend(known, start, buffer, end):
             return False
         self._renew(server, known, _STALE_PLAN)
         return True

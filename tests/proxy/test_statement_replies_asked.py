@@ -7,6 +7,7 @@ from tests.support import messages as m
 from tests.support.named import (
     NOTHING,
     STALE,
+    TOKYO,
     UNPLANNABLE,
     altered,
     elsewhere,
@@ -135,3 +136,21 @@ def test_a_group_ahead_of_which_something_was_prepared_is_healed_as_any_other() 
     book.server("3", STALE, "Z I", on=2)
     book.to_client()
     assert b"select 1" in book.wire(2).take()
+
+
+def test_who_asked_once_has_not_asked_for_good() -> None:
+    book = altered()
+    book.client("B x", "D", "E", "S")
+    book.server("1", "t", "T", on=2)
+    book.server("2", "T", "D 1", "C SELECT 1", "Z I", on=2)
+    book.wire(2).take()
+    book.stage().transport.take()
+    moved_to_tokyo(book)
+    run(book, "alter table t", "ALTER TABLE", ready="T")
+    book.server_at(2).close(ServerClosed.LIFETIME)
+    book.server_closes(2)
+    book.client(*CALL)
+    book.opens()
+    book.server(TOKYO, "C SET", "Z I", on=3)
+    book.server("1", "2", "C SELECT 0", "1", "t", WIDER, "Z I", on=3)
+    assert b"OPERATOR(pg_catalog./)" in book.wire(3).take()
