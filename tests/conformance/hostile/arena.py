@@ -19,7 +19,7 @@ from tests.support.pooler import Pooler, Sections, Settings
 from tests.support.wire import Raw
 
 NEIGHBOUR, FORCED = "neighbour", "forced"
-QUERY_SECONDS = 0.6
+QUERY_SECONDS = 1.2
 """query_timeout of victims alone; nobody else's queries are limited."""
 
 SETTINGS: Settings = {

@@ -20,7 +20,7 @@ from tests.support.script import Conversation, FakeServer
 
 PATIENCE = 10.0
 """Seconds that are waited for what must come."""
-SILENT_SECONDS = 1.5
+SILENT_SECONDS = 2.4
 """More than the timeouts of the arena: where the pooler has no reason to give up, the host hangs up."""
 
 Login = Callable[[Conversation], None]
