@@ -67,11 +67,7 @@ def test_check_prints_the_problems_and_exits_with_one(server: Server) -> None:
 
 
 def test_what_is_not_supported_stops_the_start(server: Server) -> None:
-    for key, value in (
-        ("auth_type", "pam"),
-        ("client_tls_sslmode", "require"),
-        ("server_tls_sslmode", "verify-full"),
-    ):
+    for key, value in (("auth_type", "pam"), ("peer_id", "3"), ("resolv_conf", "/etc/resolv.conf")):
         pooler = build(databases(server), {key: value}, user=server.user)
         with pytest.raises(StartFailed, match=key):
             pooler.start()
