@@ -265,8 +265,11 @@ class Replies(Waiting):
         if status != tags.STATUS_IN_TRANSACTION and status != tags.STATUS_FAILED:
             raise ProtocolError(f"server sent an unknown transaction status {status}")
         self.query_started = now
-        if self.prepared is not None and status == tags.STATUS_FAILED:
-            self.prepared.failed = self.prepared.touched = True
+        prepared = self.prepared
+        if prepared is not None:
+            # ROLLBACK TO and COMMIT AND CHAIN lead from a failed transaction back into a good one.
+            prepared.failed = status == tags.STATUS_FAILED
+            prepared.touched = prepared.touched or prepared.failed
         if server.outstanding.queue:
             server.status = tags.STATUS_BUSY
         if self.pool.mode is _STATEMENT:

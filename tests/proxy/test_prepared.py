@@ -178,6 +178,20 @@ def test_in_a_failed_transaction_postgresql_itself_is_asked() -> None:
     book.to_server("C howdah_1", "p howdah_3 select 1", "B howdah_3", "S")
 
 
+def test_in_a_transaction_that_failed_and_goes_on_known_texts_are_known_again() -> None:
+    """After ROLLBACK TO, or COMMIT AND CHAIN."""
+    book = Playbook()
+    prepare(book)
+    take(book, by="a")
+    book.client("Q bad", "Q rollback to s")
+    book.server("E 42601 bad", "Z E", "C ROLLBACK", "Z T")
+    book.to_server("Q bad", "Q rollback to s")
+    book.client("p y select 1", "S")
+    book.to_server(NOTHING, "S")
+    book.server("3", "Z T")
+    book.to_client("E 42601 bad", "Z E", "C ROLLBACK", "Z T", "1", "Z T")
+
+
 @pytest.mark.parametrize(
     ("before", "replies"),
     [
