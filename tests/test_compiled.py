@@ -35,7 +35,7 @@ def copy(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _tests_of_hot_files(copy: Path) -> list[str]:
+def _unit_tests(copy: Path) -> list[str]:
     """The unit tests of what is compiled, playbooks among them."""
     sources = map(Path, hot_files())
     found = [
@@ -61,7 +61,7 @@ def test_a_compiled_build_says_so(copy: Path) -> None:
 
 
 def test_unit_tests_and_playbooks_pass_on_compiled_files(copy: Path) -> None:
-    done = run_tests(copy, *_tests_of_hot_files(copy), seconds=400)
+    done = run_tests(copy, *_unit_tests(copy), seconds=400)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
