@@ -129,12 +129,24 @@ async def _rule_for(user: _User) -> Rule | None:
 
 async def _by_password(user: _User, method: AuthMethod, collector: "Collector") -> LoginResult:
     client, wishes = user.client, user.wishes
+    if method is AuthMethod.ANY:
+        _check_forced_user(client, wishes)
     secrets = [] if method in _WITHOUT_SECRETS else await user.secrets()
     if not secrets and method is AuthMethod.TRUST and asks(client, wishes):
         raise LoginFailed(sqlstate.INVALID_AUTHORIZATION, "no such user")
     if method not in _WITHOUT_PROOF and all(secret == NO_PASSWORD for secret in secrets):
         secrets = _decoys(client, wishes)
     return await _Login(client, wishes, method).run(secrets, collector)
+
+
+def _check_forced_user(client: "Client", wishes: "Wishes") -> None:
+    """Where names are not proven, servers are for the database's own user; without one, a client that names
+    somebody of the auth file would be that one. Raises PoolerError.
+    """
+    entry = client.lobby.settings.database(wishes.database)
+    if entry is not None and entry.user is None:
+        logger.warning("%sauth_type=any requires forced user", client.prefix)
+        raise PoolerError("bouncer config error", sqlstate.CONFIG_FILE_ERROR)
 
 
 async def _by_others_word(user: _User, rule: Rule | None) -> LoginResult:

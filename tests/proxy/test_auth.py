@@ -25,9 +25,20 @@ async def test_the_method_is_the_configured_one_for_known_and_unknown_users(
 
 
 async def test_a_user_of_any_name_comes_in_where_nobody_is_asked() -> None:
-    async with Rig(auth_type="any", credentials={}) as rig:
+    async with Rig(auth_type="any", credentials={}, database={"user": "app"}) as rig:
         peer = await rig.connect()
         await peer.login("whoever")
+        assert [one.startup["user"] for one in rig.fake.conversations] == ["app"]
+
+
+async def test_where_nobody_is_asked_nobody_is_logged_in_as_whom_he_names() -> None:
+    """The auth file would open a server for whoever says that he is alice."""
+    async with Rig(auth_type="any", credentials={"alice": "secret"}) as rig:
+        peer = await rig.connect()
+        peer.send(m.startup({"user": "alice", "database": "app"}))
+        error = await peer.error()
+        assert (error["C"], error["M"]) == ("F0000", "bouncer config error")
+        assert rig.fake.logins() == 0
 
 
 async def test_trust_is_for_users_who_are_known() -> None:
@@ -94,7 +105,7 @@ async def test_a_user_is_let_in_by_the_secret_that_auth_query_finds() -> None:
 
 async def test_where_nobody_has_to_prove_anything_nobody_is_asked_about() -> None:
     script = table()
-    async with rig(script, auth_type="any") as one:
+    async with rig(script, auth_type="any", database={"user": "app"}) as one:
         await (await one.connect()).login("whoever")
         assert script.asked == []
 

@@ -88,7 +88,7 @@ async def test_a_client_that_has_gone_is_freed_without_the_collector() -> None:
 
 @pytest.mark.parametrize("method", ["trust", "any", "plain"])
 async def test_logins_are_counted_by_method(method: str) -> None:
-    async with Rig(auth_type=method) as rig:
+    async with Rig(auth_type=method, database={"user": "alice"}) as rig:
         peer = await rig.connect()
         peer.send(STARTUP)
         if method == "plain":
