@@ -261,7 +261,8 @@ class Client:
 
     async def _log_in(self) -> None:
         collector = Collector(LOGIN_CAPS)
-        context = self.lobby.tls.for_clients() if self.peer[1] else None
+        local = self.connection.is_local()
+        context = None if local else self.lobby.tls.for_clients()
         packet = await first_packet(self.connection, collector, self.prefix, context)
         if packet is None:
             self.finish(None, ClientClosed.PROTOCOL)
@@ -271,7 +272,7 @@ class Client:
             return
         self.connection.collect(collector)
         self.version = agree_on_version(packet)
-        if self.peer[1] and self.connection.tls is None and self.lobby.settings.client_tls_sslmode.required:
+        if not local and self.connection.tls is None and self.lobby.settings.client_tls_sslmode.required:
             raise PoolerError("SSL required", sqlstate.INVALID_AUTHORIZATION)
         wishes = self.wishes = read_wishes(packet, self.lobby.settings, self.lobby.manager.tracked)
         self.prefix = prefix("C", self.id, to_wire(wishes.database), to_wire(wishes.user), self.address)

@@ -211,6 +211,11 @@ class Connection(asyncio.Protocol):
         found: socket.socket | None = self.transport.get_extra_info("socket")
         return found
 
+    def is_local(self) -> bool:
+        """Whether it is a unix socket. Addresses do not tell: a port may be 0, and who is gone has none."""
+        found = self.socket()
+        return found is not None and found.family == socket.AF_UNIX
+
     async def start_tls(
         self,
         context: ssl.SSLContext,

@@ -36,7 +36,7 @@ def login_at(
         allowed=[METHODS[word] for word in settings.server_auth_methods],
         version=version,
         tls=tls is not None,
-        local=connection.peer()[0] == "unix",
+        local=connection.is_local(),
         binding=tls.binding() if tls is not None else None,
         channel_binding=ChannelBinding(settings.server_channel_binding.value),
     )

@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from config.types import SslMode
 from proxy.client import Client
 from proxy.connection import Connection
 from proxy.session import Session
@@ -42,6 +43,18 @@ async def test_a_startup_packet_in_two_pieces_begins_one_login(at: int) -> None:
         assert logins(before) == 1
         await eventually(lambda: client.session)
         client.connection.connection_lost(None)
+
+
+async def test_a_client_with_port_0_needs_tls_like_any_other() -> None:
+    """Who writes his own packets may send them from there."""
+    async with Rig() as rig:
+        manager = rig.worker.manager
+        manager.settings = manager.settings.model_copy(update={"client_tls_sslmode": SslMode.VERIFY_FULL})
+        client, transport = Client(rig.worker.lobby), ListTransport({"peername": ("10.0.0.1", 0)})
+        client.connection.connection_made(transport)
+        client.connection.data_received(STARTUP)
+        await eventually(lambda: client.finished)
+        assert b"SSL required" in transport.take()
 
 
 async def test_a_client_that_says_nothing_is_ended_in_time() -> None:

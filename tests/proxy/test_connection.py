@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import socket
 from collections.abc import Generator
 
 import pytest
@@ -158,6 +159,13 @@ def test_addresses_of_both_ends() -> None:
     connection, _, _ = made(peername="", sockname="/tmp/.s.PGSQL.6432")
     assert connection.peer() == connection.local() == ("unix", 0)
     assert connection.socket() is None
+
+
+def test_only_a_unix_socket_is_local() -> None:
+    with socket.socket(socket.AF_UNIX) as unix, socket.socket() as tcp:
+        assert made(peername="", socket=unix)[0].is_local()
+        assert not made(peername=("10.0.0.1", 0), socket=tcp)[0].is_local()
+    assert not made(peername=None, socket=None)[0].is_local(), "it is gone"
 
 
 def test_unsent_bytes_are_the_transports() -> None:
