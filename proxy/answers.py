@@ -63,10 +63,6 @@ class Answers:
         if len(self._known) > self._most:
             self._known.popitem(last=False)
 
-    def clear(self) -> None:
-        """Believe nothing any more."""
-        self._known.clear()
-
 
 class Throttle:
     """How long an address waits before it may ask again: unknown names cost, known ones do not.

@@ -109,8 +109,9 @@ class AuthQuery:
         self._needs_path: set[tuple[str, str, bytes]] = set()
 
     def apply(self) -> None:
-        """The settings have changed: nothing is known any more."""
-        self._answers.clear()
+        """The settings have changed: nothing is known any more, nor will be by what is being asked."""
+        self._answers = Answers()
+        self._under_way = {}
         self._needs_path.clear()
 
     def source(self, database: str) -> AuthSource | None:
@@ -189,9 +190,9 @@ class AuthQuery:
         """The answer to a question that is under way, or is asked now."""
         shared = self._under_way.get(key)
         if shared is None:
-            shared = self._under_way[key] = _UnderWay()
+            begun = shared = self._under_way[key] = _UnderWay()
             shared.task = asyncio.get_running_loop().create_task(ask(shared))
-            shared.task.add_done_callback(lambda task: self._ended(key, task))
+            shared.task.add_done_callback(lambda task: self._ended(key, begun, task))
         assert shared.task is not None
         shared.waiting += 1
         try:
@@ -199,18 +200,22 @@ class AuthQuery:
         finally:
             shared.waiting -= 1
             if not shared.waiting and not shared.sent:
-                self._under_way.pop(key, None)
+                self._forget(key, shared)
                 shared.task.cancel()
 
-    def _ended(self, key: Hashable, task: "asyncio.Task[Any]") -> None:
-        shared = self._under_way.get(key)
-        if shared is not None and shared.task is task:
+    def _forget(self, key: Hashable, shared: _UnderWay) -> None:
+        """Nobody joins it any more. After a reload another question may be in its place."""
+        if self._under_way.get(key) is shared:
             del self._under_way[key]
+
+    def _ended(self, key: Hashable, shared: _UnderWay, task: "asyncio.Task[Any]") -> None:
+        self._forget(key, shared)
         if not task.cancelled():
             task.exception()  # Whoever waited has been told; if nobody did it does not matter.
 
     async def _find(self, under_way: _UnderWay, asked: Asked) -> list[Secret] | None:
         source, user = asked
+        answers = self._answers
         try:
             rows = await self._ask(under_way, source, source.query.encode(), (to_wire(user),), 2)
             secrets = None if rows is None else _judge(user, rows)
@@ -223,7 +228,7 @@ class AuthQuery:
             found = secrets[0]
             self.usual_iterations = found.iterations if isinstance(found, ScramVerifier) else None
         if self._manager.settings.auth_query_cache:
-            self._answers.put(asked, Known(secrets, self._clock()))
+            answers.put(asked, Known(secrets, self._clock()))
         return secrets
 
     async def _ask(

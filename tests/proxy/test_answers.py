@@ -54,13 +54,6 @@ def test_of_too_many_names_the_least_recently_used_goes() -> None:
     assert [answers.get(one, 0, 30) is not None for one in (ALICE, BOB, CAROL)] == [True, False, True]
 
 
-def test_what_is_cleared_is_unknown() -> None:
-    answers = Answers()
-    answers.put(ALICE, Known(SECRET, 0))
-    answers.clear()
-    assert answers.get(ALICE, 0, 30) is None
-
-
 def spent(throttle: Throttle, names: int, clock: Clock, address: str = "10.0.0.1") -> None:
     for _ in range(names):
         throttle.charge(address, 10, clock())
