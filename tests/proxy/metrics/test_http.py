@@ -1,5 +1,8 @@
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -153,3 +156,9 @@ async def test_stop_does_not_wait_for_idle_connections() -> None:
     await asyncio.wait_for(server.stop(), 10)
     assert await reader.read() == b""
     writer.close()
+
+
+def test_what_costs_memory_without_need_is_not_loaded() -> None:
+    code = "import proxy.metrics.http, sys; sys.exit('frozenlist._frozenlist' in sys.modules)"
+    environ = {name: value for name, value in os.environ.items() if not name.endswith("_NO_EXTENSIONS")}
+    assert subprocess.run([sys.executable, "-c", code], env=environ, check=False).returncode == 0
