@@ -191,12 +191,11 @@ class Client:
             # It must not go on with a login that nobody would undo.
             self._login.cancel()
         self._lose_patience()
-        now = self.lobby.clock()
         if self.cancel_pid:
             self.lobby.cancel_keys.remove(self.cancel_pid)
         if self.session is not None:
             self.session.pool.sessions.pop(self.session, None)
-            self.session.close(now)
+            self.session.close(self.lobby.clock())
         if self.console is not None:
             self.console.lost()
         if self._admitted and self.database is not None and self.user is not None:
@@ -293,6 +292,7 @@ class Client:
     async def _forward_cancel(self, request: CancelRequest) -> None:
         """Pass a cancel request on; whatever comes of it, the client sees the end and no more."""
         self.is_cancel = True
+        self.connection.receiver = _deaf
         self.lobby.set_apart(self)
         self.lobby.cancel_requests += 1
         target = self.lobby.cancel_keys.find(request.pid, request.secret)
@@ -325,9 +325,8 @@ class Client:
 
     async def _open_session(self, wishes: Wishes, result: LoginResult, collector: Collector) -> None:
         lobby = self.lobby
-        now = lobby.clock()
         manager = lobby.manager
-        database = manager.database(wishes.database, now)
+        database = manager.database(wishes.database, lobby.clock())
         user = manager.user(wishes.user)
         manager.admit(database, user)
         self.database, self.user, self._admitted = database, user, True
@@ -394,7 +393,7 @@ class Client:
 
 
 def _deaf(data: bytes, now: int) -> None:
-    """Receiver of a client that has been told to go."""
+    """Receiver of a client that has nothing more to say to us."""
 
 
 def _who(wishes: Wishes) -> str:

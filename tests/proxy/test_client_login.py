@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import tracemalloc
 from collections import Counter
 from typing import cast
 
@@ -55,6 +56,33 @@ async def test_a_client_with_port_0_needs_tls_like_any_other() -> None:
         client.connection.data_received(STARTUP)
         await eventually(lambda: client.finished)
         assert b"SSL required" in transport.take()
+
+
+async def test_what_comes_behind_a_cancel_request_is_not_kept() -> None:
+    """It takes as long as PostgreSQL, and the client may send as much as it likes meanwhile."""
+
+    class Target:
+        asked = 0
+
+        def cancel_requested(self) -> "asyncio.Future[None]":
+            self.asked += 1
+            return asyncio.get_running_loop().create_future()
+
+    async with Rig() as rig:
+        target = Target()
+        client, transport = Client(rig.worker.lobby), ListTransport()
+        client.connection.connection_made(transport)
+        key = rig.worker.lobby.cancel_keys.add(target, 4)
+        client.connection.data_received(m.cancel_request(*key))
+        await eventually(lambda: target.asked)
+        tracemalloc.start()
+        try:
+            for _ in range(100):
+                client.connection.data_received(bytes(100_000))
+            assert tracemalloc.get_traced_memory()[0] < 1_000_000
+        finally:
+            tracemalloc.stop()
+        client.connection.connection_lost(None)
 
 
 async def test_a_client_that_says_nothing_is_ended_in_time() -> None:
