@@ -63,14 +63,17 @@ class Turnstile:
         """A turn of the loop has begun."""
         queue, clock = self._queue, self._clock
         left, now = BUDGET, clock()
-        while queue and left > 0:
-            self._serve(queue.popleft())
-            before, now = now, clock()
-            left -= now - before + LATER
-        # What comes in this turn besides, and is not kept waiting by others, has what is left.
-        self._left, self._until = left, now + _WINDOW
-        if queue:
-            asyncio.get_running_loop().call_soon(self._turn)
+        try:
+            while queue and left > 0:
+                self._serve(queue.popleft())
+                before, now = now, clock()
+                left -= now - before + LATER
+        finally:
+            # What comes in this turn besides, and is not kept waiting by others, has what is left.
+            self._left, self._until = left, now + _WINDOW
+            if queue:
+                # Whatever became of one client: nobody else would see to the others.
+                asyncio.get_running_loop().call_soon(self._turn)
 
 
 class Gate(asyncio.Protocol):

@@ -102,6 +102,23 @@ async def test_who_came_first_is_served_first() -> None:
     assert crowd.targets[-1].heard == [b"x", b"again"]
 
 
+async def test_a_step_that_fails_keeps_nobody_else_out() -> None:
+    crowd = Crowd(3 * FIT)
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+    error = RuntimeError("a fault of ours")
+
+    def fail() -> None:
+        raise error
+
+    crowd.targets[FIT].tick = fail
+    for gate in crowd.gates:
+        gate.data_received(b"x")
+    await eventually(lambda: not len(crowd.turnstile))
+    assert failures == [error]
+    assert crowd.served() == [at for at in range(3 * FIT) if at != FIT]
+
+
 async def test_time_that_passes_makes_room_again() -> None:
     crowd = Crowd(FIT + 1)
     for gate in crowd.gates[:FIT]:
