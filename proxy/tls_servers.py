@@ -131,6 +131,7 @@ def _read(tls: ServerTls, conffile: str | None) -> _Key:
 
 def _make(key: _Key) -> _Made:
     context = TlsContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.check_hostname = key.by_name
     context.verify_mode = ssl.CERT_REQUIRED if key.verifies else ssl.CERT_NONE
     context.set_alpn_protocols([ALPN])

@@ -61,6 +61,11 @@ def test_a_mode_says_what_of_a_certificate_is_looked_at(
     assert bool(subjects) == (verify is ssl.CERT_REQUIRED)
 
 
+def test_a_server_shows_who_it_is_once() -> None:
+    """A login may be bound to the certificate that it has shown."""
+    assert context(ServerContexts(), make()).options & ssl.OP_NO_RENEGOTIATION
+
+
 def test_without_tls_there_is_no_context() -> None:
     contexts, settings = ServerContexts(), make(sslmode="disable")
     contexts.apply(settings)
