@@ -31,12 +31,11 @@ from proxy.tls_files import (
     set_dhe,
     set_versions,
 )
-from proxy.tls_servers import ServerContexts
+from proxy.tls_servers import ALPN, ServerContexts
 from proxy.tls_snapshot import TlsSnapshot, certificates
 
 logger = logging.getLogger("howdah")
 
-ALPN: Final = "postgresql"
 WARN_BEFORE: Final = 30 * 86400
 """How long before a certificate expires the log says so (s); it says so once a day."""
 _DAY: Final = 86400.0
