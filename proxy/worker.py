@@ -308,13 +308,13 @@ class Worker:
         for key in changes(self.manager.settings, settings).restart_keys:
             logger.warning("%s has changed, which takes effect after a restart", key)
         settings = applicable(self.manager.settings, settings)
-        self.lobby.tls.apply(settings)
         try:
-            log.setup(settings, quiet=self._quiet, verbose=self._verbose)
+            log.check(settings)
         except OSError as error:
-            self.lobby.tls.apply(self.manager.settings)
             text = f"could not open the log: {error}"
             raise ConfigError([Problem(settings.logfile or "log", 0, "logfile", text)]) from error
+        self.lobby.tls.apply(settings)
+        log.setup(settings, quiet=self._quiet, verbose=self._verbose)
         self.manager.apply(settings)
         self.lobby.apply()
         self.listener.apply(settings)

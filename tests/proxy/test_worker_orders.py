@@ -8,6 +8,7 @@ import pytest
 
 from config.problems import ConfigError, NotChangeable, UnknownSetting
 from tests.support import messages as m
+from tests.support.certificates import Pki
 from tests.support.rig import PATIENCE, Rig, eventually
 from tests.support.script import Conversation, FakeServer
 
@@ -40,8 +41,12 @@ async def test_set_of_what_cannot_be_changes_nothing(key: str, value: str, kind:
         assert rig.worker.manager.settings is before
 
 
-async def test_a_reload_that_fails_leaves_tls_as_it_was(tmp_path: Path) -> None:
-    async with Rig(databases={"app": {"host": "127.0.0.1", "sslmode": "require"}}) as rig:
+async def test_a_reload_that_fails_leaves_tls_as_it_was(tmp_path: Path, pki: Pki) -> None:
+    """Also where the files from before are no longer what they were: that may be why there is a reload."""
+    authority = tmp_path / "ca.crt"
+    authority.write_bytes(pki.ca.read_bytes())
+    entry = {"host": "127.0.0.1", "sslmode": "verify-ca", "sslrootcert": str(authority)}
+    async with Rig(databases={"app": entry}) as rig:
         changed = tmp_path / "changed.ini"
         changed.write_text(
             "[databases]\napp = host=127.0.0.1 sslmode=require\n"
@@ -51,9 +56,10 @@ async def test_a_reload_that_fails_leaves_tls_as_it_was(tmp_path: Path) -> None:
         context = rig.worker.dialler.contexts(tls)
         assert context is not None
         rig.worker.set_setting("conffile", str(changed))
+        authority.unlink()
         with pytest.raises(ConfigError, match="could not open the log"):
             await rig.worker.reload()
-        assert rig.worker.dialler.contexts(tls) is not None
+        assert rig.worker.dialler.contexts(tls) is context
         assert [text for text in rig.errors if "could not open the log" not in text] == []
         rig.errors.clear()
 
