@@ -8,7 +8,6 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-_SEQUENCE: Final = 0x30
 _VERSION: Final = 0xA0
 _UTC_TIME: Final = 0x17
 _ENCODINGS: Final = {0x14: "latin-1", 0x1C: "utf-32-be", 0x1E: "utf-16-be"}

@@ -2,8 +2,8 @@
 
 Laws of this file:
 - The client hears PgBouncer's few words; why it was refused is for the log.
-- Rules were read with the settings; what they depend on besides is asked only where it decides, and where it
-  cannot be known nobody comes in.
+- Rules were read with the settings; what they depend on besides is asked only where it decides. Where roles
+  cannot be known nobody comes in; a host whose name is not found in time has none, as in PostgreSQL.
 """
 
 import logging
