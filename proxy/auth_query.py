@@ -136,7 +136,8 @@ class AuthQuery:
     async def newer(self, database: str, user: str, address: str = "") -> list[Secret] | None:
         """The secrets of a user after a login by what was known of them has failed.
 
-        None where that was no older than FRESH_FOR, or was that the name is unknown. Raises PoolerError.
+        None where that was no older than FRESH_FOR. What was unknown is asked about like all else: the
+        time it takes must not tell. Raises PoolerError.
         """
         source = self.source(database)
         seconds = self._manager.settings.auth_query_cache
@@ -145,7 +146,7 @@ class AuthQuery:
         asked = Asked(source, user)
         now = self._clock()
         known = self._answers.get(asked, now, seconds)
-        if known is not None and (known.secrets is None or now - known.at < FRESH_FOR):
+        if known is not None and now - known.at < FRESH_FOR:
             return None
         return await self._learn(asked, address)
 

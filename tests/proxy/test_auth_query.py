@@ -264,7 +264,7 @@ async def test_an_answer_from_before_a_reload_is_neither_shared_nor_remembered_b
         assert len(script.asked) == 4
 
 
-async def test_what_failed_is_asked_anew_unless_it_is_fresh_or_unknown(
+async def test_what_failed_is_asked_anew_unless_it_is_fresh_whoever_it_is_about(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     secrets: dict[str, str | None] = {"alice": "old"}
@@ -273,13 +273,15 @@ async def test_what_failed_is_asked_anew_unless_it_is_fresh_or_unknown(
     async with rig(script, auth_query_cache=60) as one:
         await asking(one).secrets("app", "alice")
         await asking(one).secrets("app", "nobody")
-        assert await asking(one).newer("app", "alice") is None
+        for name in ("alice", "nobody"):
+            assert await asking(one).newer("app", name) is None
+        assert len(script.asked) == 2
         secrets["alice"] = "new"
         monkeypatch.setattr("proxy.auth_query.FRESH_FOR", 0)
         assert await asking(one).newer("app", "alice") == [PlainSecret(b"new")]
         assert await asking(one).newer("app", "nobody") is None
         assert await asking(one).secrets("app", "alice") == [PlainSecret(b"new")]
-        assert len(script.asked) == 3
+        assert [question.value for question in script.asked] == ["alice", "nobody", "alice", "nobody"]
 
 
 async def test_without_a_cache_nothing_is_newer_than_what_was_asked() -> None:
