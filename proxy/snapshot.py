@@ -2,8 +2,7 @@
 
 Laws of this file: everything is frozen and made of numbers and text, so it can be sent to another process
 and merged there. Attributes are named as the columns of PgBouncer's SHOW commands; where a column is cut out
-of something finer, the finer value is the field and the column a property. Text is valid Unicode: names that
-came from the wire are decoded with `text`.
+of something finer, the finer value is the field and the column a property. `text` decodes names of the wire.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -248,6 +247,7 @@ class StatementSnapshot:
     """One row of SHOW PREPARED_STATEMENTS: a text, how many names stand for it, how many servers have it."""
 
     database: str
+    user: str
     text: str
     clients: int
     uses: int

@@ -103,11 +103,11 @@ class StatementBook:
 
     def _statement(self, text: bytes, values: "Values") -> Statement | None:
         pool = self._pool
-        return pool.statements.find(pool.key.database, text, values, self._applied, pool.database.ddl)
+        return pool.statements.find(pool.key, text, values, self._applied, pool.database.ddl)
 
     def _private(self, text: bytes, values: "Values") -> Statement:
         """A statement nobody else gets, for want of room among those that are shared."""
-        key = (self._pool.key.database, text, values, self._applied)
+        key = (self._pool.key, text, values, self._applied)
         return Statement(key, self._pool.database.ddl, shared=False)
 
     def _unsure(self, server: "Server", note: Note, statement: Statement) -> Statement:

@@ -46,7 +46,8 @@ def listed(registry: Registry, servers: Iterable[ServerStatements]) -> Iterator[
 
 def _shown(statement: Statement, uses: int, servers: int) -> StatementSnapshot:
     return StatementSnapshot(
-        database=text(to_wire(statement.key[0])),
+        database=text(to_wire(statement.key[0].database)),
+        user=text(to_wire(statement.key[0].user)),
         text=_query(statement.text),
         clients=statement.clients,
         uses=uses,

@@ -208,7 +208,7 @@ def _totals(snapshots: Snapshots) -> Iterable[Row]:
 # --- prepared statements, ours --------------------------------------------------------------------
 
 _PREPARED: Final = (
-    *_columns(TEXT, "database text"),
+    *_columns(TEXT, "database user text"),
     *_columns(INT4, "clients"),
     *_columns(INT8, "uses"),
     *_columns(INT4, "servers"),

@@ -2,7 +2,7 @@
 
 Laws of this file:
 - What makes two statements the same is all that PostgreSQL's parser sees: the text, the types of the
-  parameters, and the settings that change how it reads them.
+  parameters, the user, and the settings that change how it reads them.
 - Each preparation on a server has a name of its own that is never used again.
 - A statement is on a server only after ParseComplete; until then nobody but its session relies on it.
 """
@@ -10,6 +10,7 @@ Laws of this file:
 from collections.abc import Callable
 from typing import Final
 
+from proxy.pool.interfaces import PoolKey
 from proxy.pool.parameters import Applied, Values
 
 PREFIX: Final = b"howdah_"
@@ -19,7 +20,10 @@ MISSING: Final = PREFIX + b"0"
 OVERHEAD: Final = 512
 """Bytes that are counted for a statement beside its text, wherever it is kept."""
 
-Key = tuple[str, bytes, Values, Applied]
+Key = tuple[PoolKey, bytes, Values, Applied]
+"""Whose servers, the text, and what it is read under. Users differ in more than is tracked: a role may have a
+search_path of its own.
+"""
 
 
 class Statement:
@@ -104,13 +108,13 @@ class Registry:
         return PREFIX + b"%d" % self._names
 
     def find(
-        self, database: str, text: bytes, values: Values, applied: Applied, ddl: int
+        self, pool: PoolKey, text: bytes, values: Values, applied: Applied, ddl: int
     ) -> Statement | None:
         """The statement for what a client prepares; None if there is no room for it.
 
         After a schema change (`ddl` tells) it is a new one: who prepared before goes on with the old one.
         """
-        key = (database, text, values, applied)
+        key = (pool, text, values, applied)
         known = self.statements.get(key)
         if known is not None and known.ddl == ddl:
             return known

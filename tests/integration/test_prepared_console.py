@@ -95,8 +95,8 @@ def test_a_prepared_statement_is_shown_with_its_uses(pooler: Pooler) -> None:
         (row,) = pooler.show("PREPARED_STATEMENTS")
         size = OVERHEAD + len(TEXT) + len(b"\0") + 2 + 4
         assert row == {
-            **{"database": ONE, "text": TEXT, "clients": 1, "uses": 4, "servers": 1, "bytes": size},
-            "generation": 0,
+            **{"database": ONE, "user": pooler.user, "text": TEXT, "clients": 1, "uses": 4, "servers": 1},
+            **{"bytes": size, "generation": 0},
         }
         assert (of_clients(pooler, ONE), of_servers(pooler, ONE)) == ([1], [1])
         assert counts(pooler, ONE) == (1, 1, 3)
@@ -235,7 +235,7 @@ def test_drivers_read_the_list_in_both_formats(pooler: Pooler, user: str) -> Non
                 for binary in (False, True)
             )
         assert plain == binary
-        assert [row[:5] for row in plain] == [(ONE, TEXT, 1, 2, 1)]
+        assert [row[:6] for row in plain] == [(ONE, pooler.user, TEXT, 1, 2, 1)]
 
 
 def test_a_long_text_is_cut(pooler: Pooler) -> None:

@@ -102,8 +102,8 @@ def _stats() -> list[StatsSnapshot]:
 def _statements() -> list[StatementSnapshot | None]:
     return [
         None,
-        StatementSnapshot("app", "select $1", 5, 3_000_000_000, 2, 4_000_000_000, 1),
-        StatementSnapshot("hosts", "select 2", 0, 1, 0, 521, 0),
+        StatementSnapshot("app", "alice", "select $1", 5, 3_000_000_000, 2, 4_000_000_000, 1),
+        StatementSnapshot("hosts", "bob", "select 2", 0, 1, 0, 521, 0),
     ]
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from proxy.pool import states
+from proxy.pool.interfaces import PoolKey
 from proxy.pool.statements import OVERHEAD, Preparation
 from proxy.server import Server
 from proxy.snapshot import StatementCounts
@@ -75,7 +76,7 @@ async def test_shared_texts_are_counted_and_listed() -> None:
         peer = await rig.client()
         await peer.ask("1")
         manager, observer = rig.worker.manager, rig.worker.observer
-        statement = manager.statements.find("app", TEXT, (), (), 0)
+        statement = manager.statements.find(PoolKey("app", "alice"), TEXT, (), (), 0)
         assert statement is not None
         server = only_server(rig)
         preparation = Preparation(b"howdah_1", statement, 0, 0)

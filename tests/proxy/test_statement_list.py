@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from proxy.pool.interfaces import PoolKey
 from proxy.pool.statements import OVERHEAD, Preparation, Registry, ServerStatements, Statement
 from proxy.snapshot import StatementSnapshot
 from proxy.statement_list import PART, TEXT_LIMIT, listed
@@ -12,7 +13,7 @@ TAIL = b"\0\0\0"
 
 
 def shared(registry: Registry, query: bytes, *, uses: int = 0, database: str = "app") -> Statement:
-    statement = registry.find(database, query + TAIL, (), (), 0)
+    statement = registry.find(PoolKey(database, "alice"), query + TAIL, (), (), 0)
     assert statement is not None
     statement.uses = uses
     return statement
@@ -39,13 +40,15 @@ def rows(texts: Registry, servers: Iterable[ServerStatements] = ()) -> list[Stat
 
 def test_a_text_is_shown_with_all_that_is_known_of_it() -> None:
     texts = registry()
-    statement = texts.find("app", b"select $1" + b"\0\0\1\0\0\0\x17", (), (), 3)
+    statement = texts.find(PoolKey("app", "alice"), b"select $1" + b"\0\0\1\0\0\0\x17", (), (), 3)
     assert statement is not None
     statement.uses = 9
     for _ in range(2):
         texts.wanted(statement)
     size = OVERHEAD + len(b"select $1\0\0\1\0\0\0\x17")
-    assert rows(texts, [server(statement)]) == [StatementSnapshot("app", "select $1", 2, 9, 1, size, 3)]
+    assert rows(texts, [server(statement)]) == [
+        StatementSnapshot("app", "alice", "select $1", 2, 9, 1, size, 3)
+    ]
 
 
 def test_the_most_used_texts_come_first_and_of_the_others_the_oldest() -> None:
@@ -73,7 +76,7 @@ def test_servers_are_counted_that_have_the_text_prepared() -> None:
 
 def test_what_clients_do_not_share_is_not_listed() -> None:
     texts = registry()
-    private = Statement(("app", b"select 1" + TAIL, (), ()), 0, shared=False)
+    private = Statement((PoolKey("app", "alice"), b"select 1" + TAIL, (), ()), 0, shared=False)
     assert rows(texts, [server(private)]) == []
 
 

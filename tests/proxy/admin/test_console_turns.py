@@ -14,7 +14,7 @@ GAPS = 50
 
 
 def texts(count: int) -> list[StatementSnapshot | None]:
-    return [StatementSnapshot("app", f"select {n}", 1, count - n, 0, 520, 0) for n in range(count)]
+    return [StatementSnapshot("app", "alice", f"select {n}", 1, count - n, 0, 520, 0) for n in range(count)]
 
 
 def long_to_find() -> Admin:
@@ -30,9 +30,9 @@ async def test_shared_statements_are_shown_to_whoever_may_look(identity: Identit
     replies = await Admin(identity).ask(m.query("SHOW PREPARED_STATEMENTS"))
     assert m.tags(replies) == "TDDCZ"
     assert m.column_names(replies[0].body) == [
-        *("database", "text", "clients", "uses", "servers", "bytes", "generation")
+        *("database", "user", "text", "clients", "uses", "servers", "bytes", "generation")
     ]
-    assert m.rows(replies)[0] == ["app", "select $1", "5", "3000000000", "2", "4000000000", "1"]
+    assert m.rows(replies)[0] == ["app", "alice", "select $1", "5", "3000000000", "2", "4000000000", "1"]
 
 
 async def test_others_get_their_turn_before_the_first_row_is_found() -> None:
@@ -53,4 +53,4 @@ async def test_a_row_limit_counts_rows_only() -> None:
     await admin.console.settled()
     replies = admin.read()
     assert m.tags(replies) == "12DDsDCZ"
-    assert [row[1] for row in m.rows(replies)] == ["select 0", "select 1", "select 2"]
+    assert [row[2] for row in m.rows(replies)] == ["select 0", "select 1", "select 2"]

@@ -59,7 +59,7 @@ COLUMNS = {
     "violations": "kind s, count q",
     "tls": "side s, file s, subject s, expires T, days i, version s, cipher s, connections i",
     "leaks": "kind s, application s, count q",
-    "prepared_statements": "database s, text s, clients i, uses q, servers i, bytes q, generation i",
+    "prepared_statements": "database s, user s, text s, clients i, uses q, servers i, bytes q, generation i",
 }
 
 
@@ -178,13 +178,13 @@ def test_what_is_ours_follows_pgbouncers_totals() -> None:
 
 def test_prepared_statements_are_shown_one_after_the_other() -> None:
     assert rows("prepared_statements") == [
-        ("app", "select $1", 5, 3_000_000_000, 2, 4_000_000_000, 1),
-        ("hosts", "select 2", 0, 1, 0, 521, 0),
+        ("app", "alice", "select $1", 5, 3_000_000_000, 2, 4_000_000_000, 1),
+        ("hosts", "bob", "select 2", 0, 1, 0, 521, 0),
     ]
 
 
 def test_where_others_shall_have_their_turn_there_is_a_row_without_values() -> None:
-    assert [len(row) for row in VIEWS["prepared_statements"].rows(FakeSnapshots())] == [0, 7, 7]
+    assert [len(row) for row in VIEWS["prepared_statements"].rows(FakeSnapshots())] == [0, 8, 8]
 
 
 def test_lists_have_pgbouncers_rows_in_its_order_and_then_ours() -> None:

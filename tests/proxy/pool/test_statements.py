@@ -2,6 +2,7 @@
 
 import pytest
 
+from proxy.pool.interfaces import PoolKey
 from proxy.pool.parameters import Applied, Values
 from proxy.pool.statements import (
     MISSING,
@@ -12,6 +13,8 @@ from proxy.pool.statements import (
     ServerStatements,
     Statement,
 )
+
+ALICE = PoolKey("app", "alice")
 
 TEXT = b"select 1\0\0\0"
 UTC: Values = (b"UTC",)
@@ -25,7 +28,7 @@ def registry(count: int = 0, most: int = 0) -> Registry:
 
 
 def found(registry: Registry, text: bytes = TEXT, *, ddl: int = 0, values: Values = UTC) -> Statement:
-    statement = registry.find("app", text, values, NONE, ddl)
+    statement = registry.find(ALICE, text, values, NONE, ddl)
     assert statement is not None
     return statement
 
@@ -57,14 +60,15 @@ def test_a_text_is_one_statement_for_all() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        ("other", TEXT, UTC, NONE),
-        ("app", b"select 1\0\0\1\0\0\0\x17", UTC, NONE),
-        ("app", TEXT, TOKYO, NONE),
-        ("app", TEXT, UTC, ((b"search_path", b"s"),)),
+        (PoolKey("other", "alice"), TEXT, UTC, NONE),
+        (PoolKey("app", "bob"), TEXT, UTC, NONE),
+        (ALICE, b"select 1\0\0\1\0\0\0\x17", UTC, NONE),
+        (ALICE, TEXT, TOKYO, NONE),
+        (ALICE, TEXT, UTC, ((b"search_path", b"s"),)),
     ],
 )
 def test_what_postgresql_may_read_differently_is_another_statement(
-    other: tuple[str, bytes, Values, Applied],
+    other: tuple[PoolKey, bytes, Values, Applied],
 ) -> None:
     texts = registry()
     assert texts.find(*other, 0) is not found(texts)
@@ -89,7 +93,7 @@ def test_without_room_there_is_no_statement_while_all_are_in_use(count: int, mos
     texts = registry(count, most)
     one = in_use(texts, b"1\0")
     two = in_use(texts, b"2\0")
-    assert texts.find("app", b"3\0", UTC, NONE, 0) is None
+    assert texts.find(ALICE, b"3\0", UTC, NONE, 0) is None
     assert found(texts, b"1\0") is one
     texts.unwanted(two)
     three = found(texts, b"3\0")
@@ -123,7 +127,7 @@ def test_a_statement_stays_while_one_of_its_names_is_left() -> None:
     statement = in_use(texts)
     texts.wanted(statement)
     texts.unwanted(statement)
-    assert texts.find("app", b"2\0", UTC, NONE, 0) is None
+    assert texts.find(ALICE, b"2\0", UTC, NONE, 0) is None
     assert statement.clients == 1
 
 
@@ -168,7 +172,7 @@ def prepared(
     bytes_: int = 0,
 ) -> Preparation:
     """A statement of which a Parse was sent, and answered."""
-    preparation = Preparation(name, Statement(("app", text, UTC, NONE), 0, shared=True), 0, used)
+    preparation = Preparation(name, Statement((ALICE, text, UTC, NONE), 0, shared=True), 0, used)
     server.add(preparation, most, bytes_)
     if confirmed:
         server.confirm(preparation)
@@ -248,7 +252,7 @@ def test_what_is_of_no_use_any_more_is_closed_when_there_is_time() -> None:
 def test_a_preparation_may_turn_out_to_be_of_another_statement() -> None:
     server = ServerStatements()
     preparation = prepared(server, b"1")
-    other = Statement(("app", b"other\0", UTC, NONE), 0, shared=True)
+    other = Statement((ALICE, b"other\0", UTC, NONE), 0, shared=True)
     server.adopt(preparation, other)
     assert server.prepared == {other: preparation}
     assert preparation.statement is other
