@@ -23,6 +23,10 @@ BINDING_TYPE: Final = b"tls-server-end-point"
 DEFAULT_ITERATIONS: Final = 4096
 MAX_ITERATIONS: Final = 100_000
 """More than this from a server is taken for an attack on our processor."""
+MAX_STORED_ITERATIONS: Final = 2_000_000
+"""More than this in a stored verifier, which PostgreSQL lets every role choose for itself, is one, too: a
+password in clear text would be checked against it for minutes.
+"""
 MAX_MESSAGE: Final = 65_536
 MAX_NONCE: Final = 1024
 MAX_SALT: Final = 1024
@@ -60,12 +64,14 @@ class ScramVerifier:
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
-        """Read PostgreSQL's form, `SCRAM-SHA-256$iterations:salt$stored:server`. Raises ValueError."""
+        """Read PostgreSQL's form, `SCRAM-SHA-256$iterations:salt$stored:server`. Raises ValueError, also for
+        more than MAX_STORED_ITERATIONS.
+        """
         parts = text.removeprefix(_PREFIX).replace(b"$", b":").split(b":")
         if not text.startswith(_PREFIX) or len(parts) != 4:
             raise ValueError("not a SCRAM-SHA-256 verifier")
         try:
-            iterations = _number(parts[0], 0x7FFFFFFF)
+            iterations = _number(parts[0], MAX_STORED_ITERATIONS)
             salt, stored_key, server_key = map(_decoded, parts[1:])
         except ScramError as error:
             raise ValueError(f"not a SCRAM-SHA-256 verifier: {error}") from None

@@ -370,6 +370,7 @@ def test_a_verifier_comes_back_as_it_was_written() -> None:
         VERIFIER.replace(b"4096", b"0"),
         VERIFIER.replace(b"4096", b"04096"),
         VERIFIER.replace(b"4096", b"4294967296"),
+        VERIFIER.replace(b"4096", b"2000001"),
         VERIFIER.replace(b"4096:", b"4096$"),
         VERIFIER.replace(b"W22ZaJ0SNY7soEsUEjb6gQ==", b""),
         VERIFIER.replace(b"W22Z", b"W2!Z"),
