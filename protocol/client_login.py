@@ -160,8 +160,7 @@ class _Offer:
 
     def __post_init__(self) -> None:
         first = next((secret for secret in self.secrets if isinstance(secret, ScramVerifier)), None)
-        made_up = self._mock(b"salt")[:_SALT_LENGTH]
-        self.salt = first.salt if first else made_up
+        self.salt = first.salt if first else made_up_salt(self.mock_key, self.user)
         self.iterations = first.iterations if first else self.iterations
 
     def opened_by(self, server: ScramServer) -> Conversation[LoginResult | None]:
@@ -169,7 +168,7 @@ class _Offer:
 
         An unknown user goes the way of a known one, with a made-up verifier that lets nobody in.
         """
-        made_up = ScramVerifier(self.iterations, self.salt, self._mock(b"stored"), b"")
+        made_up = ScramVerifier(self.iterations, self.salt, _mock(self.mock_key, b"stored", self.user), b"")
         for secret in [secret for secret in self.secrets if self._fits(secret)] or [made_up]:
             if isinstance(secret, PlainSecret):
                 salted = yield from derive(secret.password, self.salt, self.iterations)
@@ -186,8 +185,14 @@ class _Offer:
             return secret.salt == self.salt and secret.iterations == self.iterations
         return isinstance(secret, PlainSecret)
 
-    def _mock(self, purpose: bytes) -> bytes:
-        return hmac.digest(self.mock_key, purpose + b"\0" + self.user, "sha256")
+
+def made_up_salt(mock_key: bytes, user: bytes) -> bytes:
+    """The salt of a user of whom no verifier is known: the same whenever the name is asked about."""
+    return _mock(mock_key, b"salt", user)[:_SALT_LENGTH]
+
+
+def _mock(mock_key: bytes, purpose: bytes, user: bytes) -> bytes:
+    return hmac.digest(mock_key, purpose + b"\0" + user, "sha256")
 
 
 @functools.lru_cache(maxsize=1000)

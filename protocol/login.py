@@ -5,7 +5,7 @@ gives it the result, until it returns or raises. See conversation.py for the ter
 server_login.py for the two sides.
 """
 
-from .client_login import LoginResult, client_login
+from .client_login import LoginResult, client_login, made_up_salt
 from .conversation import (
     AuthMethod,
     ChannelBinding,
@@ -41,6 +41,7 @@ __all__ = [
     "ServerRefused",
     "Step",
     "client_login",
+    "made_up_salt",
     "parse_secret",
     "server_login",
 ]

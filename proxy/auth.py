@@ -26,6 +26,7 @@ from protocol.login import (
     ScramVerifier,
     Secret,
     client_login,
+    made_up_salt,
 )
 from protocol.scram import new_nonce
 from proxy.credentials import NO_PASSWORD, secrets_of
@@ -48,8 +49,6 @@ T = TypeVar("T")
 
 _WITHOUT_SECRETS = frozenset((AuthMethod.ANY,))
 _WITHOUT_PROOF = frozenset((AuthMethod.ANY, AuthMethod.TRUST))
-# PostgreSQL's own, of SCRAM verifiers (bytes).
-_SALT_LENGTH = 16
 _METHODS = {
     Method.TRUST: AuthMethod.TRUST,
     Method.PASSWORD: AuthMethod.PLAIN,
@@ -183,7 +182,7 @@ def _decoys(client: "Client", wishes: "Wishes") -> list[Secret]:
     iterations = lobby.auth_query.usual_iterations if asks(client, wishes) else lobby.usual_iterations
     if iterations is None:
         return []
-    salt = hmac.digest(lobby.mock_key, b"salt\0" + to_wire(wishes.user), "sha256")[:_SALT_LENGTH]
+    salt = made_up_salt(lobby.mock_key, to_wire(wishes.user))
     return [ScramVerifier(iterations, salt, _unopened(lobby.mock_key), b"")]
 
 
