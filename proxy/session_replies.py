@@ -270,9 +270,9 @@ class Replies(Waiting):
             # ROLLBACK TO and COMMIT AND CHAIN lead from a failed transaction back into a good one.
             prepared.failed = status == tags.STATUS_FAILED
             prepared.touched = prepared.touched or prepared.failed
-        if server.outstanding.queue:
+        if outstanding.queue:
             server.status = tags.STATUS_BUSY
-        if self.pool.mode is _STATEMENT:
+        if pool.mode is _STATEMENT:
             self.client.finish(
                 PoolerError(
                     "transaction blocks not allowed in statement pooling mode", sqlstate.FEATURE_NOT_SUPPORTED

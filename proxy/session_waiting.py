@@ -48,7 +48,7 @@ class Waiting(Requests):
                 self.held = None
                 return server
             if self._held_bytes > HELD_MOST:
-                self._limit_held()
+                self._stop(HELD_FULL)
             return None
         if messages or framer.lead:
             self._hold(piece, now)
