@@ -24,8 +24,10 @@ from proxy.credentials import NO_PASSWORD
 from proxy.errors import (
     DatabaseDisabled,
     Killed,
+    LoginRetry,
     PoolerError,
     ServerLost,
+    ServerRefused,
     TimedOut,
     TooManyClients,
     UnknownDatabase,
@@ -35,7 +37,7 @@ from proxy.names import ADMIN_DATABASES, to_wire
 from proxy.pool.manager import PoolManager
 from proxy.pool.pool import Pool
 from proxy.pool.units import SECOND
-from proxy.question import Question, Row, TooMuch
+from proxy.question import OWN_PATH, SAFE_PATH, Question, Row, TooMuch
 
 logger = logging.getLogger("howdah")
 
@@ -61,6 +63,10 @@ class AuthQueryFailed(PoolerError):
 
     def __init__(self) -> None:
         super().__init__("bouncer config error")
+
+
+class AuthDatabaseMissing(AuthQueryFailed):
+    """PostgreSQL has no such database."""
 
 
 class AuthDatabaseDisabled(DatabaseDisabled):
@@ -131,7 +137,12 @@ class AuthQuery:
         if known is not None:
             self.counts.hits += 1
             return known.secrets
-        return await self._learn(asked, address)
+        try:
+            return await self._learn(asked, address)
+        except AuthDatabaseMissing:
+            if source.database == database:
+                raise UnknownDatabase(database) from None
+            raise
 
     async def newer(self, database: str, user: str, address: str = "") -> list[Secret] | None:
         """The secrets of a user after a login by what was known of them has failed.
@@ -248,14 +259,12 @@ class AuthQuery:
             under_way.sent = False
             question = Question(self._pool(source), sql, values, most, begun)
             try:
-                rows = await question.put(self._clock(), safe_path=safe)
+                rows = await self._put(question, SAFE_PATH if safe else OWN_PATH)
             except (ServerLost, Killed) as error:
                 lost = error
                 if under_way.waiting:
                     continue
                 break
-            except (ProtocolError, TooMuch) as error:
-                raise _failed(f"{question.where}auth_query failed: {error}") from None
             if question.error is None:
                 if not safe and key not in self._needs_path:
                     self._needs_path.add(key)
@@ -270,6 +279,16 @@ class AuthQuery:
             # It is remembered only if it helps: no name must be able to bring that about.
             safe = False
         raise lost
+
+    async def _put(self, question: Question, path: str) -> list[Row]:
+        try:
+            return await question.put(self._clock(), path)
+        except (ServerRefused, LoginRetry) as error:
+            # The log has PostgreSQL's words, which are about the role that asks, and where it asks.
+            missing = error.sqlstate == sqlstate.INVALID_CATALOG_NAME
+            raise (AuthDatabaseMissing() if missing else AuthQueryFailed()) from None
+        except (ProtocolError, TooMuch) as error:
+            raise _failed(f"{question.where}auth_query failed: {error}") from None
 
     def _pool(self, source: AuthSource) -> Pool:
         """The pool that is asked. Raises PoolerError."""

@@ -27,6 +27,9 @@ MOST_BYTES: Final = 1 << 20
 """Longest row, and longest answer, that is taken."""
 GRACE: Final = 1.0
 """How much longer than the statement itself may run we wait for what PostgreSQL says of it (s)."""
+OWN_PATH: Final = ""
+SAFE_PATH: Final = ", pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
+"""What is set of the search_path: nothing, or that only names in pg_catalog need no schema."""
 
 _CAPS: Final = tuple(min(cap, MOST_BYTES) if tag == tags.DATA_ROW else cap for tag, cap in enumerate(BACKEND))
 # PostgreSQL gives names as bytes of no encoding: in the server's own nothing is converted.
@@ -36,7 +39,6 @@ _SETTINGS: Final = (
     "pg_catalog.set_config('statement_timeout', '%d', true)"
 )
 _SYNC: Final = Sync().encode()
-_SAFE_PATH: Final = ", pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
 
 
 class TooMuch(Exception):
@@ -77,12 +79,12 @@ class Question(Stay):
         self._most = most
         self._begun = begun
 
-    async def put(self, now: int, *, safe_path: bool) -> list[Row]:
+    async def put(self, now: int, path: str) -> list[Row]:
         """Wait for a server, ask, and return the rows of the answer, at most as many as wanted. Between the
         two `begun` is called: from then on it costs less to hear the answer than not to.
 
-        With `safe_path` only names in pg_catalog need no schema. Where PostgreSQL answers by an error there
-        are no rows, and `error` is set. Raises PoolerError, ProtocolError, TooMuch.
+        `path`: OWN_PATH or SAFE_PATH. Where PostgreSQL answers by an error there are no rows, and `error` is
+        set. Raises PoolerError, ProtocolError, TooMuch.
         """
         try:
             server = await self.borrow(now)
@@ -91,7 +93,7 @@ class Question(Stay):
             limit = self.pool.common.auth_query_timeout
             found = Answer()
             async with asyncio.timeout(limit + GRACE if limit else None):
-                self.error = await self.run(server, found, self._messages(limit, safe_path))
+                self.error = await self.run(server, found, self._messages(limit, path))
         except TimeoutError:
             raise TimedOut("auth_query_timeout") from None
         finally:
@@ -102,15 +104,15 @@ class Question(Stay):
             return []
         return [tuple(DataRow.decode(row).values) for row in found.rows[1:]]
 
-    def _messages(self, limit: float, safe_path: bool) -> bytes:
+    def _messages(self, limit: float, path: str) -> bytes:
         bind = Bind(b"", b"", values=list[bytes | None](self._values)).encode()
-        begin = _parsed(self._sql, int(limit * 1000), safe_path)
+        begin = _parsed(self._sql, int(limit * 1000), path)
         return b"".join((begin, bind, Execute(b"", self._most).encode(), _SYNC))
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(sql: bytes, milliseconds: int, safe_path: bool) -> bytes:
+def _parsed(sql: bytes, milliseconds: int, path: str) -> bytes:
     """Everything up to where the values come in: the same from question to question."""
-    settings = _SETTINGS % milliseconds + (_SAFE_PATH if safe_path else "")
+    settings = _SETTINGS % milliseconds + path
     parts = (Parse(b"", settings.encode()), Bind(b"", b""), Execute(b"", 0), Parse(b"", sql))
     return b"".join(part.encode() for part in parts)

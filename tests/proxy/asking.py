@@ -4,10 +4,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from proxy.auth_query import AuthQuery
 from tests.support import messages as m
+from tests.support.rig import Rig
 from tests.support.script import Conversation
 
 ASKER = "asker"
+FAILED = "bouncer config error"
+"""What clients hear."""
 UNKNOWN = ""
 """In place of a row: there is none."""
 
@@ -91,3 +95,14 @@ def _reply(reply: Reply) -> list[bytes]:
         return [*settled, reply, m.ready_for_query()]
     rows = [m.data_row(reply)] if isinstance(reply, list) else []
     return [*settled, *begun, *rows, m.command_complete("SELECT"), m.ready_for_query()]
+
+
+def rig(script: Secrets, **settings: object) -> Rig:
+    return Rig(
+        script,
+        **{"auth_user": ASKER, "auth_query": "lookup $1", "credentials": {"listed": "x"}, **settings},  # type: ignore[arg-type]
+    )
+
+
+def asking(one: Rig) -> AuthQuery:
+    return one.worker.lobby.auth_query

@@ -6,27 +6,14 @@ import logging
 import pytest
 
 from protocol.login import Md5Secret, PlainSecret, ScramVerifier
-from proxy.auth_query import AuthQuery
 from proxy.credentials import NO_PASSWORD
 from proxy.errors import PoolerError
-from tests.proxy.asking import ASKER, UNKNOWN, Question, Reply, Secrets, error, table
+from tests.proxy.asking import ASKER, FAILED, UNKNOWN, Question, Reply, Secrets, asking, error, rig, table
 from tests.support import messages as m
 from tests.support import scram
-from tests.support.rig import Rig, eventually
+from tests.support.rig import eventually
 
 VERIFIER = scram.verifier("hers")
-FAILED = "bouncer config error"
-
-
-def rig(script: Secrets, **settings: object) -> Rig:
-    return Rig(
-        script,
-        **{"auth_user": ASKER, "auth_query": "lookup $1", "credentials": {"listed": "x"}, **settings},  # type: ignore[arg-type]
-    )
-
-
-def asking(one: Rig) -> AuthQuery:
-    return one.worker.lobby.auth_query
 
 
 # What is asked.
@@ -176,45 +163,6 @@ async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.Monke
         await eventually(lambda: not one.worker.manager.servers_left("app"))
 
 
-# Where it cannot be asked.
-
-
-async def test_where_nobody_is_to_be_asked_everybody_is_unknown() -> None:
-    script = table(alice="x")
-    async with rig(script, auth_user="") as one:
-        assert await asking(one).secrets("app", "alice") is None
-    async with rig(script) as one:
-        assert await asking(one).secrets("nowhere", "alice") is None
-    assert script.asked == []
-
-
-@pytest.mark.parametrize(
-    ("where", "text", "logged"),
-    [
-        ("nowhere", FAILED, 'authentication database "nowhere" is not configured.'),
-        ("pgbouncer", FAILED, 'cannot use the reserved "pgbouncer" database as an auth_dbname'),
-        ("closed", 'authentication database "closed" is disabled', ""),
-    ],
-)
-async def test_a_database_that_cannot_be_asked_is_said_as_pgbouncer_does(
-    where: str, text: str, logged: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with rig(table(), databases={"closed": {}, "here": {"auth_dbname": where}}) as one:
-        one.worker.manager.disable("closed", True)
-        with pytest.raises(PoolerError) as caught:
-            await asking(one).secrets("here", "alice")
-        assert caught.value.message == text
-    assert logged in caplog.text
-
-
-async def test_the_console_is_asked_about_in_the_global_database_only() -> None:
-    async with rig(table(alice="x"), auth_dbname="app") as one:
-        assert await asking(one).secrets("pgbouncer", "alice") == [PlainSecret(b"x")]
-    async with rig(table(alice="x")) as one:
-        with pytest.raises(PoolerError, match=FAILED):
-            await asking(one).secrets("pgbouncer", "alice")
-
-
 # How often it is asked.
 
 
@@ -328,25 +276,6 @@ async def test_a_question_all_have_left_is_not_sent_but_one_that_was_is_heard_ou
             ("alice", 1),
             ("bob", 1),
         ]
-
-
-async def test_an_address_that_asks_about_too_many_unknown_names_waits_and_is_then_refused() -> None:
-    async with rig(table(), auth_query_unknown_rate=1) as one:
-        for number in range(2):
-            await asking(one).secrets("app", f"nobody{number}", "10.0.0.1")
-        assert asking(one).counts.throttled == 0
-        waiting = [
-            asyncio.create_task(asking(one).secrets("app", f"more{number}", "10.0.0.1"))
-            for number in range(10)
-        ]
-        with pytest.raises(PoolerError, match="too many logins of unknown users") as caught:
-            await asyncio.gather(*waiting)
-        assert caught.value.sqlstate == "53300"
-        assert await asking(one).secrets("app", "nobody", "10.0.0.2") is None
-        assert asking(one).counts.throttled == 10
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 # When the server goes.

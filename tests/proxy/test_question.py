@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from proxy.errors import TimedOut
-from proxy.question import MOST_BYTES, Answer, Question, Row, TooMuch
+from proxy.question import MOST_BYTES, OWN_PATH, SAFE_PATH, Answer, Question, Row, TooMuch
 from proxy.reasons import ServerClosed
 from tests.support import messages as m
 from tests.support.playbook import Playbook
@@ -19,10 +19,10 @@ async def settle() -> None:
 
 
 async def begun(
-    book: Playbook, *, safe_path: bool = True, most: int = 2
+    book: Playbook, *, path: str = SAFE_PATH, most: int = 2
 ) -> tuple[Question, "asyncio.Task[list[Row]]"]:
     question = Question(book.pool, b"select $1", [b"o'Brien"], most, lambda: None)
-    task = asyncio.create_task(question.put(book.now, safe_path=safe_path))
+    task = asyncio.create_task(question.put(book.now, path))
     await settle()
     return question, task
 
@@ -42,7 +42,7 @@ async def test_settings_and_question_are_one_group_and_the_value_is_bound() -> N
 
 async def test_the_search_path_can_be_left_to_the_role() -> None:
     book = Playbook(auth_query_timeout=0)
-    _, task = await begun(book, safe_path=False)
+    _, task = await begun(book, path=OWN_PATH)
     sent = book.wire().take()
     assert b"search_path" not in sent
     assert b"'statement_timeout', '0', true)" in sent
@@ -75,7 +75,7 @@ async def test_whoever_asks_is_told_when_there_is_no_going_back() -> None:
     book = Playbook(open=0)
     told: list[str] = []
     question = Question(book.pool, b"select", [], 1, lambda: told.append("sent"))
-    task = asyncio.create_task(question.put(book.now, safe_path=True))
+    task = asyncio.create_task(question.put(book.now, SAFE_PATH))
     await settle()
     assert told == []
     task.cancel()
