@@ -1,11 +1,12 @@
-"""What is remembered of the answers of `auth_query`: for how long, for how many names, and who asks too much.
+"""What is remembered of the answers of `auth_query`: for how long, for how many names, what kind of secret is
+usual, and who asks too much.
 
 Plain data structures; time (nanoseconds) is an argument. Whatever clients choose, names and addresses, is
 bounded here.
 """
 
 import ipaddress
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from typing import Final, NamedTuple
 
@@ -62,6 +63,38 @@ class Answers:
         self._known.move_to_end(asked)
         if len(self._known) > self._most:
             self._known.popitem(last=False)
+
+
+class Kinds:
+    """What kind of secret most users have of whom an answer told: by its iterations, None if it is no SCRAM
+    verifier. Each of the latest `most` users counts once, so that nobody sets it who only sets his own.
+    """
+
+    def __init__(self, first: int | None, most: int = MOST_NAMES) -> None:
+        self.usual = first
+        self._most = most
+        self._of: OrderedDict[str, int | None] = OrderedDict()
+        self._counts: Counter[int | None] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def note(self, user: str, kind: int | None) -> None:
+        """An answer told of a user's secret."""
+        if user in self._of:
+            self._forget(self._of.pop(user))
+        elif len(self._of) >= self._most:
+            self._forget(self._of.popitem(last=False)[1])
+        self._of[user] = kind
+        self._counts[kind] += 1
+        most = max(self._counts, key=self._counts.__getitem__)
+        if self._counts[most] > self._counts[self.usual]:
+            self.usual = most
+
+    def _forget(self, kind: int | None) -> None:
+        self._counts[kind] -= 1
+        if not self._counts[kind]:
+            del self._counts[kind]
 
 
 class Throttle:

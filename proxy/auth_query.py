@@ -19,7 +19,7 @@ from protocol.errors import ProtocolError
 from protocol.login import ScramVerifier, Secret, parse_secret
 from protocol.report import ErrorResponse
 from protocol.scram import DEFAULT_ITERATIONS
-from proxy.answers import Answers, Asked, Known, Throttle
+from proxy.answers import Answers, Asked, Kinds, Known, Throttle
 from proxy.credentials import NO_PASSWORD
 from proxy.errors import (
     DatabaseDisabled,
@@ -105,11 +105,10 @@ class AuthQuery:
 
     def __init__(self, manager: PoolManager, clock: Callable[[], int]) -> None:
         self.counts = AuthCounts()
-        self.usual_iterations: int | None = DEFAULT_ITERATIONS
-        """Of the SCRAM secret of the user who was found last; None if it is of another kind."""
         self._manager = manager
         self._clock = clock
         self._answers = Answers()
+        self._kinds = Kinds(DEFAULT_ITERATIONS)
         self._throttle = Throttle()
         self._under_way: dict[Hashable, _UnderWay] = {}
         self._needs_path: set[tuple[str, str, bytes]] = set()
@@ -119,6 +118,11 @@ class AuthQuery:
         self._answers = Answers()
         self._under_way = {}
         self._needs_path.clear()
+
+    @property
+    def usual_iterations(self) -> int | None:
+        """Of the SCRAM secrets of most users who were found; None if most have others."""
+        return self._kinds.usual
 
     def source(self, database: str) -> AuthSource | None:
         """Who is asked about clients of a database; None where nobody is."""
@@ -238,7 +242,7 @@ class AuthQuery:
             self.counts.unknown += 1
         elif secrets != [NO_PASSWORD]:
             found = secrets[0]
-            self.usual_iterations = found.iterations if isinstance(found, ScramVerifier) else None
+            self._kinds.note(user, found.iterations if isinstance(found, ScramVerifier) else None)
         if self._manager.settings.auth_query_cache:
             answers.put(asked, Known(secrets, self._clock()))
         return secrets

@@ -4,7 +4,7 @@ import pytest
 
 from config.effective import AuthSource
 from protocol.login import PlainSecret, Secret
-from proxy.answers import LONGEST_WAIT, UNKNOWN_FOR, Answers, Asked, Known, Throttle, group
+from proxy.answers import LONGEST_WAIT, UNKNOWN_FOR, Answers, Asked, Kinds, Known, Throttle, group
 from tests.support.clock import SECOND, Clock
 
 SOURCE = AuthSource("app", "asker", "select")
@@ -52,6 +52,31 @@ def test_of_too_many_names_the_least_recently_used_goes() -> None:
     assert answers.get(ALICE, 0, 30)
     answers.put(CAROL, Known(SECRET, 0))
     assert [answers.get(one, 0, 30) is not None for one in (ALICE, BOB, CAROL)] == [True, False, True]
+
+
+def test_what_most_users_have_is_usual_and_nobody_counts_twice() -> None:
+    kinds = Kinds(4096)
+    assert kinds.usual == 4096
+    kinds.note("alice", 10_000)
+    assert kinds.usual == 10_000
+    for iterations in (2, 3, 4096):
+        kinds.note("mallory", iterations)
+    assert kinds.usual == 10_000
+    kinds.note("bob", None)
+    kinds.note("carol", None)
+    assert kinds.usual is None
+    for name in ("alice", "bob", "carol"):
+        kinds.note(name, 4096)
+    assert kinds.usual == 4096
+
+
+def test_kinds_are_those_of_the_latest_users() -> None:
+    kinds = Kinds(4096, most=3)
+    for number in range(3):
+        kinds.note(f"old{number}", 1)
+    for number in range(2):
+        kinds.note(f"new{number}", 2)
+    assert (len(kinds), kinds.usual) == (3, 2)
 
 
 def spent(throttle: Throttle, names: int, clock: Clock, address: str = "10.0.0.1") -> None:

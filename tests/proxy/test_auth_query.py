@@ -163,6 +163,14 @@ async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.Monke
         await eventually(lambda: not one.worker.manager.servers_left("app"))
 
 
+async def test_one_users_verifier_does_not_say_what_is_usual() -> None:
+    script = table(alice=VERIFIER, bob=VERIFIER, mallory=scram.verifier("his", iterations=123_457))
+    async with rig(script) as one:
+        for name in ("alice", "bob", "mallory", "nobody"):
+            await asking(one).secrets("app", name)
+        assert asking(one).usual_iterations == 4096
+
+
 # How often it is asked.
 
 
