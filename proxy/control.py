@@ -136,7 +136,8 @@ class Kill(DatabaseOrder):
 
 
 class Daemon(Protocol):
-    """What carries an order out. A database of None means all of them, that of the console excepted."""
+    """What carries an order out: one process, which does it at once, or all workers. A database of None means
+    all of them, that of the console excepted."""
 
     def has_database(self, name: str) -> bool:
         """Whether the database is configured, or can be made from `*` (then it is made)."""
@@ -149,33 +150,33 @@ class Daemon(Protocol):
 
     def is_shutting_down(self) -> bool: ...
 
-    def pause(self, database: str | None) -> None:
-        """Lend no servers any more; returns at once."""
+    async def pause(self, database: str | None) -> None:
+        """Lend no servers any more; waits for none to close."""
 
     async def paused(self, database: str | None) -> None:
         """Return when no server is left open. May be cancelled."""
 
-    def resume(self, database: str | None) -> None: ...
+    async def resume(self, database: str | None) -> None: ...
 
-    def disable(self, database: str) -> None: ...
+    async def disable(self, database: str) -> None: ...
 
-    def enable(self, database: str) -> None: ...
+    async def enable(self, database: str) -> None: ...
 
-    def reconnect(self, database: str | None) -> None: ...
+    async def reconnect(self, database: str | None) -> None: ...
 
     async def closed(self, database: str | None) -> None:
         """Return when no server marked to be closed is left. May be cancelled."""
 
-    def kill(self, database: str | None) -> None:
+    async def kill(self, database: str | None) -> None:
         """Drop clients and servers; the databases are paused from now on."""
 
-    def kill_client(self, client: int) -> bool:
+    async def kill_client(self, client: int) -> bool:
         """Disconnect the client with `admin forced disconnect`; False if there is none with this id."""
 
     async def reload(self) -> None:
         """Read the configuration again. Raises ConfigError and changes nothing if it is wrong."""
 
-    def set_setting(self, key: str, value: str) -> None:
+    async def set_setting(self, key: str, value: str) -> None:
         """Raises UnknownSetting, NotChangeable, or ConfigError for a value that does not fit."""
 
     def shutdown(self, mode: ShutdownMode) -> None:
@@ -202,19 +203,19 @@ class Control:
             case Reload():
                 await self._reload()
             case Set():
-                self._set(order)
+                await self._set(order)
             case KillClient():
-                if not self._daemon.kill_client(order.client):
+                if not await self._daemon.kill_client(order.client):
                     raise OrderRefused("client not found")
             case Shutdown():
                 self._daemon.shutdown(order.mode)
             case _:
                 raise OrderRefused("SUSPEND is not supported", codes.FEATURE_NOT_SUPPORTED)
 
-    def undo(self, order: Order) -> None:
+    async def undo(self, order: Order) -> None:
         """Take back an order whose waiting was given up on purpose: a PAUSE lets traffic flow again."""
         if isinstance(order, Pause) and not self._daemon.is_shutting_down():
-            self._lift(order.database)
+            await self._lift(order.database)
 
     async def _execute_on_database(self, order: DatabaseOrder) -> None:
         self._check(order)
@@ -222,15 +223,15 @@ class Control:
             case Pause():
                 await self._pause(order.database)
             case Resume():
-                self._resume(order.database)
+                await self._resume(order.database)
             case Disable():
-                self._daemon.disable(order.database or "")
+                await self._daemon.disable(order.database or "")
             case Enable():
-                self._daemon.enable(order.database or "")
+                await self._daemon.enable(order.database or "")
             case Reconnect():
-                self._daemon.reconnect(order.database)
+                await self._daemon.reconnect(order.database)
             case Kill():
-                self._daemon.kill(order.database)
+                await self._daemon.kill(order.database)
             case WaitClose():
                 await self._daemon.closed(order.database)
             case _:
@@ -252,7 +253,7 @@ class Control:
             raise OrderRefused(f"no such database: {order.database}")
 
     async def _pause(self, database: str | None) -> None:
-        self._daemon.pause(database)
+        await self._daemon.pause(database)
         waiting = asyncio.ensure_future(self._daemon.paused(database))
         self._pauses[waiting] = database
         try:
@@ -265,30 +266,30 @@ class Control:
         finally:
             self._pauses.pop(waiting, None)
 
-    def _resume(self, database: str | None) -> None:
+    async def _resume(self, database: str | None) -> None:
         if database is not None:
             if not self._daemon.is_paused(database):
                 raise OrderRefused(f"database {database} is not paused")
-            self._lift(database)
+            await self._lift(database)
             return
         if self._daemon.is_shutting_down():
             raise OrderRefused("pooler is shutting down")
         if self._daemon.is_paused(None):
-            self._lift(None)
+            await self._lift(None)
             return
         # A KILL without a name paused the databases one by one: this RESUME is its opposite.
         paused = list(self._daemon.paused_databases())
         if not paused:
             raise OrderRefused("pooler is not paused/suspended")
         for name in paused:
-            self._lift(name)
+            await self._lift(name)
 
-    def _lift(self, database: str | None) -> None:
+    async def _lift(self, database: str | None) -> None:
         """End a pause, also for those who still wait for it to be complete."""
-        self._daemon.resume(database)
         for waiting in [future for future, name in self._pauses.items() if name == database]:
             del self._pauses[waiting]
             waiting.cancel()
+        await self._daemon.resume(database)
 
     async def _reload(self) -> None:
         # Whoever asked may go away in the middle: a reload is never left half done.
@@ -301,8 +302,8 @@ class Control:
             text = "RELOAD failed, see logs for additional details"
             raise OrderRefused(text, codes.CONFIG_FILE_ERROR, str(error)) from error
 
-    def _set(self, order: Set) -> None:
+    async def _set(self, order: Set) -> None:
         try:
-            self._daemon.set_setting(order.key, order.value)
+            await self._daemon.set_setting(order.key, order.value)
         except (ConfigError, NotChangeable, UnknownSetting) as error:
             raise OrderRefused("SET failed", detail=str(error)) from error

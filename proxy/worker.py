@@ -239,7 +239,7 @@ class Worker:
         """Whether a shutdown has begun."""
         return self._shutdown is not None
 
-    def pause(self, database: str | None) -> None:
+    async def pause(self, database: str | None) -> None:
         """Lend no servers any more."""
         self.manager.pause(database)
 
@@ -247,19 +247,19 @@ class Worker:
         """Return when no server is left open."""
         await self.changes.until(lambda: not self.manager.servers_left(database))
 
-    def resume(self, database: str | None) -> None:
+    async def resume(self, database: str | None) -> None:
         """Lend again."""
         self.manager.resume(database)
 
-    def disable(self, database: str) -> None:
+    async def disable(self, database: str) -> None:
         """Let nobody log in."""
         self.manager.disable(database, True)
 
-    def enable(self, database: str) -> None:
+    async def enable(self, database: str) -> None:
         """Let clients log in again."""
         self.manager.disable(database, False)
 
-    def reconnect(self, database: str | None) -> None:
+    async def reconnect(self, database: str | None) -> None:
         """Close each server when it is free."""
         self.manager.reconnect(database)
 
@@ -267,7 +267,7 @@ class Worker:
         """Return when no server marked to be closed is left."""
         await self.changes.until(lambda: not self.manager.closing(database))
 
-    def kill(self, database: str | None) -> None:
+    async def kill(self, database: str | None) -> None:
         """Drop clients and servers; the databases are paused from now on."""
         for name in list(self.manager.databases) if database is None else [database]:
             self.manager.pause(name)
@@ -276,7 +276,7 @@ class Worker:
                     client.finish(Killed(), ClientClosed.KILLED)
             self.manager.kill_servers(name)
 
-    def kill_client(self, client: int) -> bool:
+    async def kill_client(self, client: int) -> bool:
         """Disconnect one client."""
         known = self.lobby.clients.get(client)
         if known is None:
@@ -300,7 +300,7 @@ class Worker:
         finally:
             process.notify_ready()
 
-    def set_setting(self, key: str, value: str) -> None:
+    async def set_setting(self, key: str, value: str) -> None:
         """Change one setting until the next reload."""
         self._apply(self.manager.settings.with_value(key, value))
 

@@ -282,7 +282,7 @@ class Console:
         except asyncio.CancelledError:
             if self._ended:
                 raise
-            self._control.undo(order)
+            await self._control.undo(order)
             raise OrderRefused("canceling statement due to user request", codes.QUERY_CANCELED) from None
         except OrderRefused as error:
             _log.warning("%sadmin command failed: %s", self._prefix, printable(error.message))

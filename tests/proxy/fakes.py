@@ -234,35 +234,35 @@ class FakeDaemon:
     def is_shutting_down(self) -> bool:
         return self.shutting_down
 
-    def pause(self, database: str | None) -> None:
+    async def pause(self, database: str | None) -> None:
         self.calls.append(("pause", database))
         self.pauses.add(database)
 
     async def paused(self, database: str | None) -> None:
         await self._drain(database)
 
-    def resume(self, database: str | None) -> None:
+    async def resume(self, database: str | None) -> None:
         self.calls.append(("resume", database))
         self.pauses.discard(database)
 
-    def disable(self, database: str) -> None:
+    async def disable(self, database: str) -> None:
         self.calls.append(("disable", database))
 
-    def enable(self, database: str) -> None:
+    async def enable(self, database: str) -> None:
         self.calls.append(("enable", database))
 
-    def reconnect(self, database: str | None) -> None:
+    async def reconnect(self, database: str | None) -> None:
         self.calls.append(("reconnect", database))
 
     async def closed(self, database: str | None) -> None:
         self.calls.append(("closed", database))
         await self._drain(database)
 
-    def kill(self, database: str | None) -> None:
+    async def kill(self, database: str | None) -> None:
         self.calls.append(("kill", database))
         self.pauses |= self.databases if database is None else {database}
 
-    def kill_client(self, client: int) -> bool:
+    async def kill_client(self, client: int) -> bool:
         self.calls.append(("kill_client", client))
         return client in self.clients
 
@@ -272,7 +272,7 @@ class FakeDaemon:
         if self.problem is not None:
             raise self.problem
 
-    def set_setting(self, key: str, value: str) -> None:
+    async def set_setting(self, key: str, value: str) -> None:
         self.calls.append(("set", key, value))
         if self.problem is not None:
             raise self.problem

@@ -145,13 +145,13 @@ async def test_whoever_stops_waiting_for_a_pause_leaves_it_in_place() -> None:
         await waiting
     assert daemon.is_paused("app")
     assert daemon.abandoned == ["app"]
-    control.undo(Pause("app"))
+    await control.undo(Pause("app"))
     assert not daemon.is_paused("app")
 
 
 async def test_undo_takes_back_nothing_but_a_pause() -> None:
     daemon = FakeDaemon()
-    Control(daemon).undo(WaitClose("app"))
+    await Control(daemon).undo(WaitClose("app"))
     assert daemon.calls == []
 
 
@@ -159,7 +159,7 @@ async def test_undo_does_not_let_traffic_flow_into_a_pooler_that_ends() -> None:
     daemon = FakeDaemon()
     daemon.pauses.add(None)
     daemon.shutting_down = True
-    Control(daemon).undo(Pause())
+    await Control(daemon).undo(Pause())
     assert daemon.is_paused(None)
 
 

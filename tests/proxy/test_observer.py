@@ -214,11 +214,11 @@ async def test_databases_show_their_settings_and_counts() -> None:
         assert (other.pool_size, other.pool_mode, other.load_balance_hosts) == (7, "session", "round-robin")
         assert (other.max_connections, other.current_connections) == (9, 0)
         assert (app.paused, app.disabled) == (0, 0)
-        rig.worker.pause("app")
-        rig.worker.disable("app")
+        await rig.worker.pause("app")
+        await rig.worker.disable("app")
         app = rig.worker.observer.databases()[0]
         assert (app.paused, app.disabled) == (1, 1)
-        rig.worker.resume("app")
+        await rig.worker.resume("app")
 
 
 async def test_users_show_their_settings_and_counts() -> None:
@@ -281,10 +281,10 @@ async def test_names_that_are_no_text_are_escaped(rig: Rig) -> None:
 async def test_state_and_reasons_are_those_of_the_worker(rig: Rig) -> None:
     observer = rig.worker.observer
     assert (observer.state().paused, observer.state().draining) == (False, False)
-    rig.worker.pause(None)
+    await rig.worker.pause(None)
     observer.draining = True
     assert (observer.state().paused, observer.state().draining) == (True, True)
-    rig.worker.resume(None)
+    await rig.worker.resume(None)
     rig.worker.lobby.cancel_requests += 2
     observer.reloads["ok"] += 1
     reasons = observer.reasons()

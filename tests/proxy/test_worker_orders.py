@@ -16,11 +16,11 @@ from tests.support.script import Conversation, FakeServer
 async def test_set_changes_one_setting_at_once() -> None:
     async with Rig() as rig:
         await rig.client()
-        rig.worker.set_setting("query_timeout", "9")
+        await rig.worker.set_setting("query_timeout", "9")
         (pool,) = rig.worker.manager.pools.values()
         assert pool.settings.query_timeout == 9
         assert rig.worker.manager.settings.pool_mode == "transaction"
-        rig.worker.set_setting("max_packet_size", "20000")
+        await rig.worker.set_setting("max_packet_size", "20000")
         assert max(rig.worker.lobby.frontend_caps) == 20_000
 
 
@@ -37,7 +37,7 @@ async def test_set_of_what_cannot_be_changes_nothing(key: str, value: str, kind:
     async with Rig() as rig:
         before = rig.worker.manager.settings
         with pytest.raises(kind):
-            rig.worker.set_setting(key, value)
+            await rig.worker.set_setting(key, value)
         assert rig.worker.manager.settings is before
 
 
@@ -55,7 +55,7 @@ async def test_a_reload_that_fails_leaves_tls_as_it_was(tmp_path: Path, pki: Pki
         tls = rig.worker.manager.settings.for_pool("app", "alice").tls
         context = rig.worker.dialler.contexts(tls)
         assert context is not None
-        rig.worker.set_setting("conffile", str(changed))
+        await rig.worker.set_setting("conffile", str(changed))
         authority.unlink()
         with pytest.raises(ConfigError, match="could not open the log"):
             await rig.worker.reload()
@@ -82,7 +82,7 @@ async def test_a_kill_drops_clients_and_servers_of_one_database_and_pauses_it() 
         peer, bystander = await rig.client(), await rig.client(database="other")
         await peer.ask("1")
         await bystander.ask("1")
-        rig.worker.kill("app")
+        await rig.worker.kill("app")
         error = await peer.error()
         assert (error["C"], error["M"]) == ("57P01", "admin forced disconnect")
         assert rig.worker.is_paused("app")
@@ -91,7 +91,7 @@ async def test_a_kill_drops_clients_and_servers_of_one_database_and_pauses_it() 
         assert m.rows(await bystander.ask("2")) == [["2"]]
         await eventually(lambda: not rig.worker.manager.servers_left("app"))
         bystander.send(m.terminate())
-        rig.worker.kill(None)
+        await rig.worker.kill(None)
         await eventually(lambda: not rig.worker.manager.servers_left(None))
         fake.close()
 
@@ -106,7 +106,7 @@ async def test_a_kill_also_ends_logins_that_wait_for_a_server() -> None:
         peer = await rig.connect()
         peer.send(m.startup({"user": "alice", "database": "app"}))
         await eventually(lambda: rig.fake.logins())
-        rig.worker.kill("app")
+        await rig.worker.kill("app")
         assert (await peer.error())["M"] == "admin forced disconnect"
         assert rig.worker.manager.servers_left(None) == 1, "PostgreSQL has not closed yet"
         stuck.set()
@@ -117,9 +117,9 @@ async def test_one_client_may_be_killed() -> None:
     async with Rig() as rig:
         peer, other = await rig.client(), await rig.client()
         first = next(iter(rig.worker.lobby.clients))
-        assert rig.worker.kill_client(first)
+        assert await rig.worker.kill_client(first)
         assert (await peer.error())["M"] == "admin forced disconnect"
-        assert not rig.worker.kill_client(first)
+        assert not await rig.worker.kill_client(first)
         assert m.rows(await other.ask("1")) == [["1"]]
 
 
@@ -127,11 +127,11 @@ async def test_pause_is_over_when_the_last_server_has_closed() -> None:
     async with Rig() as rig:
         peer = await rig.client()
         await peer.ask("1")
-        rig.worker.pause("app")
+        await rig.worker.pause("app")
         async with asyncio.timeout(PATIENCE):
             await rig.worker.paused("app")
         assert not rig.worker.manager.servers_left("app")
-        rig.worker.resume("app")
+        await rig.worker.resume("app")
         assert m.rows(await peer.ask("2")) == [["2"]]
 
 
@@ -139,7 +139,7 @@ async def test_reconnect_closes_what_is_free_and_wait_close_waits_for_the_rest()
     async with Rig() as rig:
         peer = await rig.client()
         await peer.ask("1")
-        rig.worker.reconnect(None)
+        await rig.worker.reconnect(None)
         async with asyncio.timeout(PATIENCE):
             await rig.worker.closed(None)
         assert m.rows(await peer.ask("2")) == [["2"]]
@@ -149,13 +149,13 @@ async def test_reconnect_closes_what_is_free_and_wait_close_waits_for_the_rest()
 async def test_a_disabled_database_lets_nobody_in_and_throws_nobody_out() -> None:
     async with Rig() as rig:
         inside = await rig.client()
-        rig.worker.disable("app")
+        await rig.worker.disable("app")
         peer = await rig.connect()
         peer.send(m.startup({"user": "alice", "database": "app"}))
         error = await peer.error()
         assert (error["C"], error["M"]) == ("57P03", 'database "app" is disabled')
         assert m.rows(await inside.ask("1")) == [["1"]]
-        rig.worker.enable("app")
+        await rig.worker.enable("app")
         await rig.client()
 
 
