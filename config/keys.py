@@ -202,8 +202,9 @@ class Keys(Section):
     auth_query_timeout: Seconds = live(10.0, "time for an answer of `auth_query`")
     auth_query_unknown_rate: Count = live(
         100,
-        "unknown names per second that one address may have `auth_query` asked about, before it has to wait; "
-        "0 is unlimited",
+        "unknown names, and questions that fail, per second that one address (the unix socket is one) may "
+        "have `auth_query` asked before all have to wait there who have not logged in from there before; 0 is "
+        "unlimited",
     )
     audit_release: Flag = live(
         False,

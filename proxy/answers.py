@@ -98,19 +98,34 @@ class Kinds:
 
 
 class Throttle:
-    """How long an address waits before it may ask again: unknown names cost, known ones do not.
+    """How long an address waits before it may ask again: unknown names and questions that fail cost, known
+    names do not.
 
     An address has one second's worth to spend at once. When that is spent every further question waits its
-    turn, whatever its name, so that waiting tells nothing about the name.
+    turn, whatever its name, so that waiting tells nothing about the name; but for names that have logged in
+    from there: who shares an address with others is not to be shut out by them.
     """
 
     def __init__(self, most: int = MOST_ADDRESSES) -> None:
         self._most = most
+        self._guests: OrderedDict[tuple[Hashable, str], None] = OrderedDict()
         # Up to when what was spent is worth (ns); in the past: all is earned back.
         self._spent: OrderedDict[Hashable, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._spent)
+
+    def welcome(self, address: str, user: str) -> None:
+        """The user has logged in from there."""
+        guest = group(address), user
+        self._guests[guest] = None
+        self._guests.move_to_end(guest)
+        if len(self._guests) > self._most:
+            self._guests.popitem(last=False)
+
+    def knows(self, address: str, user: str) -> bool:
+        """Whether the user is one of the latest who have."""
+        return (group(address), user) in self._guests
 
     def wait(self, address: str, rate: int, now: int) -> int | None:
         """How long the next question of this address has to wait (ns); None: too long to wait at all.
@@ -126,7 +141,7 @@ class Throttle:
         return over + SECOND // rate
 
     def charge(self, address: str, rate: int, now: int) -> None:
-        """The address has asked about an unknown name."""
+        """The address has asked about an unknown name, or what could not be answered."""
         key = group(address)
         if rate:
             self._spent[key] = max(self._spent.get(key, now), now) + SECOND // rate

@@ -62,6 +62,14 @@ async def authenticate(client: "Client", wishes: "Wishes", collector: "Collector
     if is_our_own_user(client.connection, wishes):
         return LoginResult()
     user = _User(client, wishes)
+    result = await _let_in(user, collector)
+    if asks(client, wishes):
+        client.lobby.auth_query.logged_in(wishes.user, client.peer[0])
+    return result
+
+
+async def _let_in(user: "_User", collector: "Collector") -> LoginResult:
+    client, wishes = user.client, user.wishes
     rule = await _rule_for(user)
     client.method = rule.method.value if rule is not None else client.lobby.settings.auth_type.value
     if rule is None and client.lobby.settings.auth_type is not AuthType.CERT:

@@ -180,15 +180,14 @@ class AuthQuery:
     async def _learn(self, asked: Asked, address: str) -> list[Secret] | None:
         """Ask, or wait for the answer to the same question; in turn, if the address asks too much."""
         rate = self._manager.settings.auth_query_unknown_rate
-        shared = asked in self._under_way
-        waited = not shared and await self._wait_turn(address, rate)
+        free = asked in self._under_way or self._throttle.knows(address, asked.user)
+        waited = not free and await self._wait_turn(address, rate)
+        debtor = None if waited else address
         secrets: list[Secret] | None = await self._share(
-            asked, lambda under_way: self._find(under_way, asked)
+            asked, lambda under_way: self._find(under_way, asked, debtor)
         )
         if secrets is not None and waited:
             self._throttle.refund(address, rate)
-        elif secrets is None and not waited and not shared:
-            self._throttle.charge(address, rate, self._clock())
         return secrets
 
     async def _wait_turn(self, address: str, rate: int) -> bool:
@@ -201,6 +200,14 @@ class AuthQuery:
             raise TooManyClients("too many logins of unknown users (auth_query_unknown_rate)")
         await asyncio.sleep(wait / SECOND)
         return True
+
+    def _charge(self, debtor: str | None) -> None:
+        if debtor is not None:
+            self._throttle.charge(debtor, self._manager.settings.auth_query_unknown_rate, self._clock())
+
+    def logged_in(self, user: str, address: str) -> None:
+        """A user who is asked about has come in: from this address that name does not wait again."""
+        self._throttle.welcome(address, user)
 
     async def _share(self, key: Hashable, ask: Callable[[_UnderWay], Coroutine[Any, Any, Any]]) -> Any:
         """The answer to a question that is under way, or is asked now."""
@@ -229,7 +236,8 @@ class AuthQuery:
         if not task.cancelled():
             task.exception()  # Whoever waited has been told; if nobody did it does not matter.
 
-    async def _find(self, under_way: _UnderWay, asked: Asked) -> list[Secret] | None:
+    async def _find(self, under_way: _UnderWay, asked: Asked, debtor: str | None) -> list[Secret] | None:
+        """`debtor`: the address that pays where nothing is found, even if its client is gone by then."""
         source, user = asked
         answers = self._answers
         try:
@@ -237,9 +245,11 @@ class AuthQuery:
             secrets = None if rows is None else _judge(user, rows)
         except PoolerError:
             self.counts.failures += 1
+            self._charge(debtor)
             raise
         if secrets is None:
             self.counts.unknown += 1
+            self._charge(debtor)
         elif secrets != [NO_PASSWORD]:
             found = secrets[0]
             self._kinds.note(user, found.iterations if isinstance(found, ScramVerifier) else None)

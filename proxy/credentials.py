@@ -18,6 +18,7 @@ from protocol.login import (
     Secret,
     parse_secret,
 )
+from protocol.scram import MAX_STORED_ITERATIONS
 from proxy.log import printable
 
 if TYPE_CHECKING:
@@ -55,9 +56,15 @@ def usual_iterations(settings: Settings) -> int | None:
     for listed in settings.credentials.values():
         for secret in listed:
             head, _, rest = secret.reveal().partition(b"$")
-            kinds[rest.partition(b":")[0] if head == b"SCRAM-SHA-256" else b""] += 1
+            iterations = rest.partition(b":")[0]
+            kinds[iterations if head == b"SCRAM-SHA-256" and _is_usable(iterations) else b""] += 1
     ((usual, _),) = kinds.most_common(1) or [(b"", 0)]
-    return int(usual) if usual.isdigit() else None
+    return int(usual) if usual else None
+
+
+def _is_usable(iterations: bytes) -> bool:
+    """Whether a verifier may have so many."""
+    return iterations.isdigit() and len(iterations) < 10 and 0 < int(iterations) <= MAX_STORED_ITERATIONS
 
 
 @dataclass(slots=True)

@@ -128,7 +128,17 @@ def test_only_so_many_addresses_are_kept() -> None:
     throttle, clock = Throttle(most=3), Clock()
     for number in range(10):
         throttle.charge(f"10.0.0.{number}", 10, clock())
+        throttle.welcome("10.0.0.1", f"guest{number}")
     assert len(throttle) == 3
+    assert sum(throttle.knows("10.0.0.1", f"guest{number}") for number in range(10)) == 3
+
+
+def test_who_has_logged_in_is_known_where_it_came_from() -> None:
+    throttle = Throttle()
+    throttle.welcome("2001:db8:1:2::1", "alice")
+    assert throttle.knows("2001:db8:1:2::7", "alice")
+    assert not throttle.knows("2001:db8:1:2::1", "bob")
+    assert not throttle.knows("10.0.0.1", "alice")
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import pytest
 
 from protocol.login import PlainSecret
 from proxy.errors import PoolerError
-from tests.proxy.asking import ASKER, FAILED, asking, rig, table
+from tests.proxy.asking import ASKER, FAILED, Secrets, asking, error, rig, table
 from tests.support import messages as m
-from tests.support.rig import Rig
+from tests.support.rig import Rig, eventually
 from tests.support.script import Conversation
 
 
@@ -89,6 +89,60 @@ async def test_an_address_that_asks_about_too_many_unknown_names_waits_and_is_th
         assert caught.value.sqlstate == "53300"
         assert await asking(one).secrets("app", "nobody", "10.0.0.2") is None
         assert asking(one).counts.throttled == 10
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_question_that_fails_costs_its_address_as_much_as_an_unknown_name() -> None:
+    script = Secrets(lambda _: error("42501", "permission denied"))
+    async with rig(script, auth_query_unknown_rate=1) as one:
+        for number in range(10):
+            with pytest.raises(PoolerError, match=FAILED):
+                await asking(one).secrets("app", f"somebody{number}", f"10.0.0.{number // 2}")
+        assert asking(one).counts.throttled == 0
+        login = asyncio.create_task(asking(one).secrets("app", "more", "10.0.0.1"))
+        await eventually(lambda: asking(one).counts.throttled == 1)
+        login.cancel()
+
+
+async def test_a_question_whose_client_has_gone_is_paid_for() -> None:
+    script = table()
+    async with rig(script, auth_query_unknown_rate=1) as one:
+        await asking(one).secrets("app", "nobody", "10.0.0.1")
+        script.gate.clear()
+        login = asyncio.create_task(asking(one).secrets("app", "another", "10.0.0.1"))
+        await eventually(lambda: len(script.asked) == 2)
+        login.cancel()
+        script.gate.set()
+        await eventually(lambda: asking(one).counts.unknown == 2)
+        login = asyncio.create_task(asking(one).secrets("app", "more", "10.0.0.1"))
+        await eventually(lambda: asking(one).counts.throttled == 1)
+        login.cancel()
+
+
+@pytest.mark.parametrize("auth_type", ["plain", "trust"])
+async def test_strangers_do_not_shut_out_who_has_logged_in_from_their_address(auth_type: str) -> None:
+    async with rig(table(carol="hers"), auth_query_unknown_rate=1, auth_type=auth_type) as one:
+
+        async def login() -> None:
+            peer = await one.connect()
+            peer.send(m.startup({"user": "carol", "database": "app"}))
+            if auth_type == "plain":
+                await peer.password()
+                peer.send(m.password("hers"))
+            await peer.welcome()
+
+        await login()
+        for number in range(2):
+            await asking(one).secrets("app", f"nobody{number}", "127.0.0.1")
+        waiting = [
+            asyncio.create_task(asking(one).secrets("app", f"more{number}", "127.0.0.1"))
+            for number in range(7)
+        ]
+        await eventually(lambda: asking(one).counts.throttled == 7)
+        await login()
+        assert asking(one).counts.throttled == 7
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)

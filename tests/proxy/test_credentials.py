@@ -202,6 +202,7 @@ def test_no_more_than_two_learnt_keys_are_kept() -> None:
         ({"a": verifier("x"), "b": verifier("y", iterations=9), "c": verifier("z", iterations=9)}, 9),
         ({"a": "plain", "b": verifier("y", iterations=9), "c": verifier("z", iterations=9)}, 9),
         ({"a": "SCRAM-SHA-256$nonsense"}, None),
+        ({"a": "SCRAM-SHA-256$2000001:x", "b": "SCRAM-SHA-256$" + "9" * 5000}, None),
     ],
 )
 def test_the_usual_iterations_are_those_of_most_verifiers(
