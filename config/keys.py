@@ -203,8 +203,8 @@ class Keys(Section):
     auth_query_unknown_rate: Count = live(
         100,
         "unknown names, and questions that fail, per second that one address (the unix socket is one) may "
-        "have `auth_query` asked before all have to wait there who have not logged in from there before; 0 is "
-        "unlimited",
+        "have `auth_query` asked before all have to wait there who have not logged in from there before; 0 "
+        "is unlimited",
     )
     audit_release: Flag = live(
         False,
