@@ -175,7 +175,7 @@ async def test_a_question_gets_its_own_answer(pair: Pair) -> None:
     answers = await asyncio.gather(
         pair.here.calls.ask(Pause("a")), pair.here.calls.ask(Resume("b")), pair.here.calls.ask(Pause("c"))
     )
-    assert answers == ["a", "b", "c"]
+    assert list(answers) == ["a", "b", "c"]
 
 
 async def test_a_question_that_cannot_be_answered_fails_with_the_reason(pair: Pair) -> None:
