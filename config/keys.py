@@ -33,6 +33,7 @@ from .types import (
     TlsVersions,
     UnknownParameters,
     Words,
+    Workers,
 )
 
 AUTH_QUERY = (
@@ -256,4 +257,10 @@ class Keys(Section):
         UnknownParameters.REFUSE,
         "untracked startup parameters end the login, or are set on each server lent to the client "
         "(in TOML the default is `apply`)",
+    )
+    worker_timeout: Seconds = live(
+        10.0, "replace a worker whose event loop has not turned for this long; 0 is never"
+    )
+    workers: Workers = fixed(
+        1, "processes that share the clients, `auto` is one for each processor (experimental above 1)"
     )

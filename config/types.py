@@ -5,6 +5,7 @@ same fields also take the Python value itself, so that TOML and tests can hand o
 type says what the README calls it and how SHOW CONFIG prints it.
 """
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 MAX_INT = 2**31 - 1
 """PgBouncer keeps its numbers in a C int."""
+
+MAX_WORKERS = 64
 
 _C_INTEGER = re.compile(r"([+-]?)(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})\Z")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}\Z")
@@ -211,6 +214,14 @@ def parse_seconds(value: object) -> object:
     return value
 
 
+def parse_workers(value: object) -> object:
+    """Read a number of processes; "auto" is one for each processor that this process may run on."""
+    if isinstance(value, str) and value.lower() == "auto":
+        allowed = getattr(os, "sched_getaffinity", None)
+        return min(len(allowed(0)) if allowed is not None else os.cpu_count() or 1, MAX_WORKERS)
+    return parse_c_integer(value)
+
+
 def parse_mode(value: object) -> object:
     """Read a file mode. Text must begin with 0: PgBouncer would read "770" as a decimal number."""
     if not isinstance(value, str):
@@ -305,6 +316,12 @@ Flag = Annotated[bool, BeforeValidator(parse_flag, bool | int | str), Kind("0 or
 Count = Annotated[int, BeforeValidator(parse_c_integer), Field(ge=0, le=MAX_INT), Kind("number")]
 Positive = Annotated[int, BeforeValidator(parse_c_integer), Field(ge=1, le=MAX_INT), Kind("number")]
 Port = Annotated[int, BeforeValidator(parse_c_integer), Field(ge=0, le=65535), Kind("number")]
+Workers = Annotated[
+    int,
+    BeforeValidator(parse_workers, int | str),
+    Field(ge=1, le=MAX_WORKERS),
+    Kind("number or auto"),
+]
 Mode = Annotated[
     int,
     BeforeValidator(parse_mode, str | int),

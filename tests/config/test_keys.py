@@ -136,6 +136,8 @@ server_channel_binding | prefer | yes
 server_tls_sslnegotiation | postgres | yes
 server_protocol | 3.0 | yes
 unknown_startup_parameters | refuse | yes
+worker_timeout | 10 | yes
+workers | 1 | no
 """
 
 DIFFERENT_DEFAULT = {"ignore_startup_parameters": "extra_float_digits"}

@@ -1,12 +1,15 @@
 """How values are read from text, which are refused, and how they are shown."""
 
+import os
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.settings import Settings
 from config.types import (
+    MAX_WORKERS,
     AuthType,
     PoolMode,
     check_auth_methods,
@@ -18,6 +21,7 @@ from config.types import (
     parse_mode,
     parse_seconds,
     parse_words,
+    parse_workers,
     refuse_nul,
     show_flag,
     show_mode,
@@ -81,6 +85,27 @@ def test_seconds_allow_fractions(text: object, seconds: float) -> None:
 def test_seconds_refuse(value: object) -> None:
     with pytest.raises(ValueError, match="must be a number of seconds"):
         parse_seconds(value)
+
+
+def test_workers_are_counted_by_a_number_or_by_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    assert (parse_workers("auto"), parse_workers("AUTO"), parse_workers("4"), parse_workers(2)) == (
+        3,
+        3,
+        4,
+        2,
+    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(200)))
+    assert parse_workers("auto") == MAX_WORKERS
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert parse_workers("auto") == 1
+
+
+@pytest.mark.parametrize("value", ["0", "65", "many", -1, True])
+def test_workers_are_refused_outside_their_range(value: object) -> None:
+    with pytest.raises(ValueError, match="workers"):
+        Settings.model_validate({"workers": value})
 
 
 @pytest.mark.parametrize(("text", "mode"), [("0770", 0o770), ("0", 0), (0o700, 0o700)])
