@@ -6,6 +6,7 @@ Meanings are those of the PostgreSQL manual, appendix "PostgreSQL Error Codes".
 from typing import Final
 
 SUCCESSFUL_COMPLETION: Final = "00000"
+WARNING: Final = "01000"
 CONNECTION_FAILURE: Final = "08006"
 PROTOCOL_VIOLATION: Final = "08P01"
 FEATURE_NOT_SUPPORTED: Final = "0A000"

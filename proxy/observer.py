@@ -1,9 +1,9 @@
 """Snapshots of the live objects: the only reader of them for SHOW and /metrics, and it changes nothing."""
 
+import os
 import platform
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
@@ -12,22 +12,23 @@ from uvloop._version import __version__ as uvloop_version
 from config import effective
 from config.databases import DatabaseSettings
 from config.types import EventLoop
-from protocol import tags
+from proxy import vitals
+from proxy.crowd import Crowd
 from proxy.dialler import Dialler
 from proxy.listener import Listener
 from proxy.lobby import Lobby
-from proxy.names import to_wire
 from proxy.pool import states
 from proxy.pool.pool import Pool
-from proxy.pool.units import SECOND
 from proxy.pool_list import joined
 from proxy.quarantine import Violation
 from proxy.resolver import Resolver
 from proxy.snapshot import (
+    MICROSECONDS,
     BuildInfo,
     ClientSnapshot,
     ConfigRow,
     Counts,
+    CrowdSnapshot,
     DatabaseSnapshot,
     DnsHostSnapshot,
     ListsSnapshot,
@@ -41,14 +42,14 @@ from proxy.snapshot import (
     StateSnapshot,
     StatsSnapshot,
     UserSnapshot,
-    text,
+    WorkerSnapshot,
 )
+from proxy.socket_list import Sockets, shown
 from proxy.statement_list import listed
 from proxy.tls_snapshot import TlsSnapshot
 from proxy.version import VERSION, is_compiled
 
 if TYPE_CHECKING:
-    from proxy.client import Client
     from proxy.server import Server
 
 CONSOLE: Final = "pgbouncer"
@@ -56,7 +57,9 @@ _MICROSECOND = 1000
 
 
 class Observer:
-    """`lag`: how late the last sweep was (s). Each method describes this moment."""
+    """`lag`: how late the last sweep was (s); `number`: which worker this is, 0 where it is alone. Each
+    method describes this moment.
+    """
 
     def __init__(
         self,
@@ -65,12 +68,15 @@ class Observer:
         resolver: Resolver,
         listener: Listener,
         clock: Callable[[], int],
+        number: int = 0,
     ) -> None:
         self._lobby = lobby
         self._dialler = dialler
         self._resolver = resolver
         self._listener = listener
         self._clock = clock
+        self.number = number
+        self.sockets = Sockets(lobby.clients, clock, number)
         self._manager = lobby.manager
         self.lag: float | None = None
         self.draining = False
@@ -93,8 +99,8 @@ class Observer:
         waiting = len(pool.waiting)
         waiting_logged_in = sum(1 for session in pool.waiting if session in pool.sessions)
         return PoolSnapshot(
-            _shown(pool.key.database),
-            _shown(pool.key.user),
+            shown(pool.key.database),
+            shown(pool.key.user),
             cl_active=len(pool.sessions) - waiting_logged_in,
             cl_waiting=waiting,
             cl_active_cancel_req=cancels[pool],
@@ -122,93 +128,46 @@ class Observer:
 
     def clients(self) -> Sequence[ClientSnapshot]:
         """Every client, also those that log in, send a cancel or use the console."""
-        moment = _Moment(self._clock())
-        return [self._client(client, moment) for client in self._lobby.clients.values()]
-
-    def _client(self, client: "Client", moment: "_Moment") -> ClientSnapshot:
-        wishes = client.wishes
-        session = client.session
-        local = client.connection.local()
-        since = self._asked_at(client)
-        server = session.server if session is not None else None
-        prepared = session.prepared if session is not None else None
-        waits = session is not None and session.held is not None
-        busy = waits or (server is not None and server.status == tags.STATUS_BUSY)
-        return ClientSnapshot(
-            id=client.id,
-            state=self._state(client),
-            user=_shown(wishes.user) if wishes is not None else "(nouser)",
-            database=_shown(wishes.database) if wishes is not None else "(nodb)",
-            addr=client.peer[0],
-            port=client.peer[1],
-            local_addr=local[0],
-            local_port=local[1],
-            connect_time=moment.wall(client.connected_at),
-            request_time=moment.wall(since),
-            waited=(moment.now - since) // _MICROSECOND if busy else 0,
-            ptr=hex(id(client)),
-            link=hex(id(server)) if server is not None else "",
-            tls=client.connection.tls.text if client.connection.tls is not None else "",
-            application_name=_shown(client.application_name),
-            prepared_statements=len(prepared.names) if prepared is not None else 0,
-            pkt_avail=sum(piece[1] for piece in session.held or ()) if session is not None else 0,
-            send_avail=client.connection.unsent(),
-        )
-
-    @staticmethod
-    def _state(client: "Client") -> str:
-        session = client.session
-        if client.is_cancel:
-            return "active_cancel_req"
-        if session is not None and session in session.pool.waiting:
-            return "waiting"
-        if session is not None or client.console is not None:
-            return "active"
-        return "waiting" if client.waits_for_login else "login"
-
-    @staticmethod
-    def _asked_at(client: "Client") -> int:
-        """When the latest request began to wait, or to run (ns)."""
-        session = client.session
-        if session is None:
-            return client.connected_at
-        if session in session.pool.waiting:
-            return session.waiting_since
-        return session.query_started or client.connected_at
+        return self.sockets.clients(self._lobby.clients.values())
 
     def servers(self) -> Sequence[ServerSnapshot]:
         """Every server, also those that log in or close."""
-        moment = _Moment(self._clock())
-        return [self._server(server, moment) for server in self._all_servers()]
+        return self.sockets.servers(self._all_servers())
 
-    def _server(self, server: "Server", moment: "_Moment") -> ServerSnapshot:
-        pool = server.pool
-        at = pool.tracked.index(b"application_name")
-        session = server.session
-        client = self._lobby.clients.get(session.id) if session is not None else None
-        local = server.connection.local() if server.connection.made else ("", 0)
-        swept = pool.sessions.get(session) if session is not None else None
-        requested = swept.query_started if swept is not None else server.released_at
-        return ServerSnapshot(
-            id=server.id,
-            state=states.SERVER_STATES[server.state],
-            user=_shown(pool.key.user),
-            database=_shown(pool.key.database),
-            addr=server.address[0],
-            port=server.address[1],
-            local_addr=local[0],
-            local_port=local[1],
-            connect_time=moment.wall(server.connected_at or moment.now),
-            request_time=moment.wall(requested or moment.now),
-            close_needed=int(server.close_needed is not None),
-            ptr=hex(id(server)),
-            link=hex(id(client)) if client is not None else "",
-            remote_pid=server.pid,
-            tls=server.connection.tls.text if server.connection.tls is not None else "",
-            application_name=text(server.values[at] or b""),
-            prepared_statements=len(server.statements),
-            send_avail=server.connection.unsent() if server.connection.made else 0,
+    def crowd(self) -> CrowdSnapshot:
+        """Clients and servers, counted."""
+        crowd = Crowd()
+        crowd.add_clients(self.clients())
+        crowd.add_servers(self.servers())
+        return crowd.counted()
+
+    def client_parts(self, size: int) -> Iterator[Sequence[ClientSnapshot]]:
+        """The clients, so many at a time; who leaves meanwhile is left out."""
+        everybody = list(self._lobby.clients.values())
+        for at in range(0, len(everybody), size):
+            there = self._lobby.clients
+            yield self.sockets.clients(each for each in everybody[at : at + size] if each.id in there)
+
+    def workers(self) -> Sequence[WorkerSnapshot]:
+        """This process."""
+        own = WorkerSnapshot(
+            self.number,
+            os.getpid(),
+            clients=len(self._lobby.clients),
+            servers=self._manager.servers_left(None),
+            cpu_us=int(vitals.processor_time() * MICROSECONDS),
+            lag_us=int((self.lag or 0.0) * MICROSECONDS),
+            memory=vitals.resident_memory(),
         )
+        return [own]
+
+    def silent(self) -> Sequence[int]:
+        """Nobody else is asked."""
+        return ()
+
+    async def take(self, parts: Collection[str]) -> "Observer":
+        """As a source: at once, everything."""
+        return self
 
     # SHOW DATABASES, USERS, STATS.
 
@@ -226,8 +185,8 @@ class Observer:
         database = self._manager.databases[name]
         entry: DatabaseSettings = database.settings
         return DatabaseSnapshot(
-            name=_shown(name),
-            database=_shown(entry.dbname or name),
+            name=shown(name),
+            database=shown(entry.dbname or name),
             host=entry.host,
             port=entry.port,
             force_user=entry.user,
@@ -256,7 +215,7 @@ class Observer:
         entry = effective.user_entry(settings, name)
         known = self._manager.users.get(name)
         return UserSnapshot(
-            name=_shown(name),
+            name=shown(name),
             pool_size=entry.pool_size,
             reserve_pool_size=entry.reserve_pool_size,
             pool_mode=entry.pool_mode.value if entry.pool_mode is not None else None,
@@ -273,7 +232,7 @@ class Observer:
         counted = [(name, self._manager.stats_of(name)) for name in names]
         counted.append((CONSOLE, self._manager.console_stats))
         return [
-            StatsSnapshot(_shown(name), _counts(stats.totals()), _counts(stats.last_period()), period)
+            StatsSnapshot(shown(name), _counts(stats.totals()), _counts(stats.last_period()), period)
             for name, stats in counted
         ]
 
@@ -367,28 +326,12 @@ class Observer:
         return self.lag
 
 
-class _Moment:
-    """One moment on both clocks."""
-
-    def __init__(self, now: int) -> None:
-        self.now = now
-        self._offset = time.time() - now / SECOND
-
-    def wall(self, monotonic: int) -> float:
-        """Wall clock (seconds since 1970) at a time of the monotonic clock (ns)."""
-        return self._offset + monotonic / SECOND
-
-
 def _counts(values: tuple[int, ...]) -> Counts:
     """Stats hold times in nanoseconds, snapshots in microseconds."""
     named = dict(zip(Counts.__match_args__, values, strict=True))
     for name in ("xact_time", "query_time", "wait_time"):
         named[name] //= _MICROSECOND
     return Counts(**named)
-
-
-def _shown(name: str) -> str:
-    return text(to_wire(name))
 
 
 def _balance(hosts: Sequence[str], how: str) -> str | None:

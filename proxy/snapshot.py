@@ -5,11 +5,9 @@ and merged there. Attributes are named as the columns of PgBouncer's SHOW comman
 of something finer, the finer value is the field and the column a property. `text` decodes names of the wire.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Protocol
-
-from proxy.tls_snapshot import TlsSnapshot
+from typing import ClassVar, Final
 
 MICROSECONDS: Final = 1_000_000
 
@@ -356,45 +354,30 @@ class BuildInfo:
     compiled: bool = False
 
 
-class Snapshots(Protocol):
-    """Makes the parts when they are asked for; each call describes one moment."""
+@dataclass(frozen=True, slots=True)
+class CrowdSnapshot:
+    """Connections counted for /metrics: clients by database, user, application and state, and all by side,
+    version and cipher of what encrypts them; both are empty for those in the clear."""
 
-    def pools(self) -> Sequence[PoolSnapshot]:
-        """Every pool, that of the console too."""
+    clients: Mapping[tuple[str, str, str, str], int] = field(default_factory=dict)
+    encryption: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
 
-    def clients(self) -> Sequence[ClientSnapshot]:
-        """Every client, also those that log in, send a cancel or use the console."""
 
-    def servers(self) -> Sequence[ServerSnapshot]:
-        """Every server, also those that log in or carry a cancel."""
+@dataclass(frozen=True, slots=True)
+class WorkerSnapshot:
+    """One row of SHOW WORKERS. `worker` is 0 where there is only one process."""
 
-    def databases(self) -> Sequence[DatabaseSnapshot]:
-        """Every database, configured or made from `*`, and that of the console."""
-
-    def users(self) -> Sequence[UserSnapshot]:
-        """Every user known by name."""
-
-    def stats(self) -> Sequence[StatsSnapshot]:
-        """One per database that has a pool."""
-
-    def lists(self) -> ListsSnapshot: ...
-
-    def prepared_statements(self) -> Iterator[StatementSnapshot | None]:
-        """The most used first, made one by one; None is a moment for others to have their turn."""
-
-    def statement_counts(self) -> StatementCounts: ...
-
-    def config(self) -> Sequence[ConfigRow]:
-        """Every setting, ordered by key."""
-
-    def peers(self) -> Sequence[PeerSnapshot]: ...
-    def peer_pools(self) -> Sequence[PeerPoolSnapshot]: ...
-    def dns_hosts(self) -> Sequence[DnsHostSnapshot]: ...
-    def tls(self) -> TlsSnapshot: ...
-    def state(self) -> StateSnapshot: ...
-    def reasons(self) -> ReasonCounts: ...
-
-    def build(self) -> BuildInfo: ...
-
-    def loop_lag(self) -> float | None:
-        """How late the event loop ran its latest timer, in seconds; None if it is not measured."""
+    worker: int
+    pid: int
+    state: str = "running"
+    """Or `starting`, `silent` (it did not answer in time), `stopping`."""
+    clients: int = 0
+    servers: int = 0
+    cpu_us: int = 0
+    """Processor time used by this process."""
+    lag_us: int = 0
+    """How late the event loop ran its latest timer."""
+    restarts: int = 0
+    """How often a worker of this number was replaced."""
+    memory: int = 0
+    """Bytes resident."""

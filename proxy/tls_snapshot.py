@@ -3,13 +3,11 @@
 Law: as in `snapshot`, frozen, numbers and text.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from proxy.snapshot import SocketSnapshot
     from proxy.tls_contexts import Shown
 
 
@@ -44,15 +42,3 @@ def certificates(shown: "Iterable[Shown]", now: float) -> Iterator[CertificateSn
     for side, file, certificate in shown:
         expires = certificate.expires
         yield CertificateSnapshot(side, file, certificate.subject_text(), expires, expires - now)
-
-
-def encryption(
-    clients: "Iterable[SocketSnapshot]", servers: "Iterable[SocketSnapshot]"
-) -> Counter[tuple[str, str, str]]:
-    """Connections by side, version and cipher; both are empty for those in the clear."""
-    counts = Counter[tuple[str, str, str]]()
-    for side, sockets in (("client", clients), ("server", servers)):
-        for each in sockets:
-            version, _, cipher = each.tls.partition("/")
-            counts[side, version, cipher] += 1
-    return counts

@@ -38,6 +38,7 @@ from proxy.pool.janitor import PERIOD, Janitor
 from proxy.pool.manager import PoolManager
 from proxy.reasons import ClientClosed, ServerClosed
 from proxy.resolver import Resolver
+from proxy.source import Source
 from proxy.statsline import stats_line
 from proxy.version import version_text
 
@@ -97,6 +98,7 @@ class Worker:
         self.lobby.turnstile.tidy = self.garbage.young
         self.janitor = Janitor(self.manager, self.clock())
         self.observer = Observer(self.lobby, self.dialler, self.resolver, self.listener, self.clock)
+        self.source: Source = self.observer
         self._stop_http: Callable[[], Awaitable[None]] | None = None
         self._orders: set[asyncio.Task[None]] = set()
         self.started = asyncio.Event()
@@ -375,7 +377,7 @@ class Worker:
             identity,
             lambda data: client.connection.write(data),
             lambda: client.finish(None, ClientClosed.CLIENT_LEFT),
-            self.observer,
+            self.source,
             self.control,
             self.manager.console_stats,
         )

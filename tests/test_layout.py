@@ -9,6 +9,7 @@ WITHOUT_TESTS: dict[str, str] = {
     "protocol/looks.py": "tables; what they do is seen in the framer",
     "proxy/notes.py": "plain data, seen in what is made of it",
     "proxy/reasons.py": "enums; their texts are checked where they are shown",
+    "proxy/source.py": "typing protocols, erased at run time",
     "proxy/pool/interfaces.py": "typing protocols, erased at run time",
     "proxy/pool/states.py": "constants",
     "proxy/pool/units.py": "one constant",

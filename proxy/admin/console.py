@@ -43,8 +43,8 @@ from proxy.admin.show import View
 from proxy.admin.table import Formats, Row, result_formats, row_description, row_encoder
 from proxy.control import Control, Order, OrderRefused, Pause, Shutdown, ShutdownMode, WaitClose
 from proxy.log import prefix, printable
-from proxy.snapshot import Snapshots
 from proxy.snapshot import text as decoded
+from proxy.source import Source
 from proxy.version import PGBOUNCER_VERSION
 
 GREETING: Final[dict[bytes, bytes]] = {
@@ -86,7 +86,7 @@ class Console:
         identity: Identity,
         write: Callable[[bytes], None],
         close: Callable[[], None],
-        snapshots: Snapshots,
+        source: Source,
         control: Control,
         statistics: Statistics | None = None,
     ) -> None:
@@ -94,7 +94,7 @@ class Console:
         self._statistics = statistics
         self._write = write
         self._close = close
-        self._snapshots = snapshots
+        self._source = source
         self._control = control
         self._prefix = prefix("C", identity.client, "pgbouncer", identity.user, identity.address)
         self._collector = Collector(frontend_caps(MESSAGE_LIMIT))
@@ -237,7 +237,7 @@ class Console:
                 self._out += EmptyQueryResponse().encode()
             case View() as view:
                 if portal.rows is None:
-                    portal.rows = iter(view.rows(self._snapshots))
+                    portal.rows = await self._look(view)
                 encode = row_encoder(view.columns, portal.formats)
                 if await self._send_rows(portal.rows, encode, max_rows):
                     self._out += PortalSuspended().encode()
@@ -256,6 +256,14 @@ class Console:
                 await self._execute(task.order)
                 if not self._ended:
                     self._complete(task.command_tag)
+
+    async def _look(self, view: View) -> Iterator[Row]:
+        """The rows of a view; whoever did not answer is named."""
+        snapshots = await self._source.take(view.parts)
+        for worker in snapshots.silent():
+            text = f"worker {worker} did not answer and is left out"
+            self._out += _report(NoticeResponse, "WARNING", codes.WARNING, text, None)
+        return iter(view.rows(snapshots))
 
     async def _send_rows(self, rows: Iterator[Row], encode: Callable[[Row], bytes], limit: int) -> bool:
         """Send rows, at most `limit` of them unless it is 0; True if the limit was reached."""

@@ -7,12 +7,13 @@ their order are PgBouncer's on the wire, from which its manual differs in places
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from operator import attrgetter
 from typing import Final
 
 from proxy.admin.table import BYTEA, INT4, INT8, NUMERIC, TEXT, TIME, Column, Columns, ColumnType, Row
-from proxy.snapshot import COUNTS, Counts, Snapshots, SocketSnapshot, UserSnapshot, sum_of
-from proxy.tls_snapshot import encryption
+from proxy.snapshot import COUNTS, Counts, SocketSnapshot, UserSnapshot, sum_of
+from proxy.source import Snapshots
 from proxy.version import version_text
 
 Rows = Callable[[Snapshots], Iterable[Row]]
@@ -20,12 +21,14 @@ Rows = Callable[[Snapshots], Iterable[Row]]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A result of the console; `rows` makes one row after the other, its values in the order of `columns`.
-    A row without values is none: who makes many rows lets others have their turn there.
+    """A result of the console; `rows` makes one row after the other, its values in the order of `columns`,
+    from these `parts` of the snapshots. A row without values is none: who makes many rows lets others have
+    their turn there.
     """
 
     columns: Columns
     rows: Rows
+    parts: tuple[str, ...] = ()
     admin_only: bool = False
 
 
@@ -33,15 +36,15 @@ def _columns(kind: ColumnType, names: str) -> Columns:
     return tuple(Column(name, kind) for name in names.split())
 
 
-def _plain(columns: Columns, take: Callable[[Snapshots], Iterable[object]]) -> View:
-    """A view of snapshots that have an attribute for each column."""
+def _plain(columns: Columns, part: str) -> View:
+    """A view of one part, whose items have an attribute for each column."""
     row = attrgetter(*(name for name, _ in columns))
-    return View(columns, lambda snapshots: map(row, take(snapshots)))
+    return View(columns, lambda snapshots: map(row, getattr(snapshots, part)()), (part,))
 
 
 def _empty(columns: Columns, *, admin_only: bool = False) -> View:
     """A view of something this pooler has none of."""
-    return View(columns, lambda _: (), admin_only)
+    return View(columns, lambda _: (), admin_only=admin_only)
 
 
 def fake_parameter(name: str, value: str) -> View:
@@ -90,7 +93,7 @@ def _connections(sockets: Iterable[SocketSnapshot]) -> Iterable[Row]:
 
 
 def _sockets(snapshots: Snapshots, *, only_busy: bool) -> Iterable[Row]:
-    for socket in (*snapshots.clients(), *snapshots.servers()):
+    for socket in chain(snapshots.clients(), snapshots.servers()):
         state = _SOCKET_STATES.get((socket.type, socket.state))
         if state is None or (only_busy and not (socket.pkt_avail or socket.send_avail)):
             continue
@@ -238,8 +241,7 @@ def _tls(snapshots: Snapshots) -> Iterable[Row]:
     """A row for each certificate, then one for each kind of encryption in use, with the empty one."""
     for each in snapshots.tls().certificates:
         yield (each.side, each.file, each.subject, each.expires, each.days, None, None, None)
-    counts = encryption(snapshots.clients(), snapshots.servers())
-    for (side, version, cipher), count in sorted(counts.items()):
+    for (side, version, cipher), count in sorted(snapshots.crowd().encryption.items()):
         yield (side, None, None, None, None, version, cipher, count)
 
 
@@ -277,34 +279,51 @@ _FDS: Final = (
 _LEAKS: Final = (*_columns(TEXT, "kind application"), *_columns(INT8, "count"))
 _COUNTED: Final = (*_columns(TEXT, "kind"), *_columns(INT8, "count"))
 _KEY_VALUE: Final = _columns(TEXT, "key value")
+_WORKERS: Final = (
+    *_columns(INT4, "worker pid"),
+    *_columns(TEXT, "state"),
+    *_columns(INT4, "clients servers"),
+    *_columns(INT8, "cpu_us lag_us"),
+    *_columns(INT4, "restarts"),
+    *_columns(INT8, "memory"),
+)
+_SOCKETS: Final = ("clients", "servers")
 
 VIEWS: Final[Mapping[str, View]] = {
-    "active_sockets": View((*_CONNECTION, *_BUFFERS), lambda snapshots: _sockets(snapshots, only_busy=True)),
-    "clients": View(_CONNECTION, lambda snapshots: _connections(snapshots.clients())),
-    "config": _plain(_columns(TEXT, "key value default changeable"), lambda snapshots: snapshots.config()),
-    "databases": _plain(_DATABASES, lambda snapshots: snapshots.databases()),
+    "active_sockets": View(
+        (*_CONNECTION, *_BUFFERS), lambda snapshots: _sockets(snapshots, only_busy=True), _SOCKETS
+    ),
+    "clients": View(_CONNECTION, lambda snapshots: _connections(snapshots.clients()), ("clients",)),
+    "config": _plain(_columns(TEXT, "key value default changeable"), "config"),
+    "databases": _plain(_DATABASES, "databases"),
     "dns_hosts": _plain(
-        (*_columns(TEXT, "hostname"), *_columns(INT8, "ttl"), *_columns(TEXT, "addrs")),
-        lambda snapshots: snapshots.dns_hosts(),
+        (*_columns(TEXT, "hostname"), *_columns(INT8, "ttl"), *_columns(TEXT, "addrs")), "dns_hosts"
     ),
     "dns_zones": _empty((*_columns(TEXT, "zonename"), *_columns(INT8, "serial"), *_columns(INT4, "count"))),
     "fds": _empty(_FDS, admin_only=True),
-    "leaks": View(_LEAKS, _leaks),
-    "lists": View((*_columns(TEXT, "list"), *_columns(INT4, "items")), _lists),
+    "leaks": View(_LEAKS, _leaks, ("reasons",)),
+    "lists": View((*_columns(TEXT, "list"), *_columns(INT4, "items")), _lists, ("lists",)),
     "mem": _empty((*_columns(TEXT, "name"), *_columns(INT4, "size used free memtotal"))),
-    "peer_pools": _plain(_PEER_POOLS, lambda snapshots: snapshots.peer_pools()),
-    "peers": _plain(_PEERS, lambda snapshots: snapshots.peers()),
-    "pools": _plain(_POOLS, lambda snapshots: snapshots.pools()),
-    "prepared_statements": View(_PREPARED, _prepared_statements),
-    "servers": View(_CONNECTION, lambda snapshots: _connections(snapshots.servers())),
-    "sockets": View((*_CONNECTION, *_BUFFERS), lambda snapshots: _sockets(snapshots, only_busy=False)),
-    "state": View(_KEY_VALUE, _state),
-    "stats": View(_STATS, _stats),
-    "stats_averages": View(_STATS_AVERAGES, _stats_averages),
-    "stats_totals": View(_STATS_TOTALS, _stats_totals),
-    "tls": View(_TLS, _tls),
-    "totals": View((*_columns(TEXT, "name"), *_columns(NUMERIC, "value")), _totals),
-    "users": View(_USERS, lambda snapshots: map(_user, snapshots.users())),
-    "version": View(_columns(TEXT, "version"), _version),
-    "violations": View(_COUNTED, lambda snapshots: snapshots.reasons().violations.items()),
+    "peer_pools": _plain(_PEER_POOLS, "peer_pools"),
+    "peers": _plain(_PEERS, "peers"),
+    "pools": _plain(_POOLS, "pools"),
+    "prepared_statements": View(_PREPARED, _prepared_statements, ("prepared_statements",)),
+    "servers": View(_CONNECTION, lambda snapshots: _connections(snapshots.servers()), ("servers",)),
+    "sockets": View(
+        (*_CONNECTION, *_BUFFERS), lambda snapshots: _sockets(snapshots, only_busy=False), _SOCKETS
+    ),
+    "state": View(_KEY_VALUE, _state, ("state",)),
+    "stats": View(_STATS, _stats, ("stats",)),
+    "stats_averages": View(_STATS_AVERAGES, _stats_averages, ("stats",)),
+    "stats_totals": View(_STATS_TOTALS, _stats_totals, ("stats",)),
+    "tls": View(_TLS, _tls, ("tls", "crowd")),
+    "totals": View(
+        (*_columns(TEXT, "name"), *_columns(NUMERIC, "value")),
+        _totals,
+        ("stats", "statement_counts", "reasons"),
+    ),
+    "users": View(_USERS, lambda snapshots: map(_user, snapshots.users()), ("users",)),
+    "version": View(_columns(TEXT, "version"), _version, ("build",)),
+    "violations": View(_COUNTED, lambda snapshots: snapshots.reasons().violations.items(), ("reasons",)),
+    "workers": _plain(_WORKERS, "workers"),
 }

@@ -9,8 +9,8 @@ from typing import Final
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from proxy.metrics.prometheus import registry_of
-from proxy.snapshot import Snapshots
+from proxy.metrics.prometheus import PARTS, registry_of
+from proxy.source import Source
 
 # How long a scrape that is under way may take when the server stops, in seconds.
 _STOP_SECONDS: Final = 1.0
@@ -23,12 +23,12 @@ class HttpError(Exception):
 class HttpServer:
     """Listens on `metrics_addr` (`*`: all addresses) and `metrics_port` (0: any free port)."""
 
-    def __init__(self, addr: str, port: int, snapshots: Snapshots) -> None:
+    def __init__(self, addr: str, port: int, source: Source) -> None:
         self._addr = addr
         self._port = port
-        self._snapshots = snapshots
+        self._source = source
         app = web.Application()
-        app.router.add_get("/metrics", make_aiohttp_handler(registry_of(snapshots)))
+        app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.on_response_prepare.append(_hide_software)
@@ -54,8 +54,12 @@ class HttpServer:
     async def _livez(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        snapshots = await self._source.take(PARTS)
+        return await make_aiohttp_handler(registry_of(snapshots))(request)
+
     async def _readyz(self, request: web.Request) -> web.Response:
-        state = self._snapshots.state()
+        state = (await self._source.take(("state",))).state()
         if state.draining:
             return web.Response(text="draining\n", status=503)
         if not state.listening:

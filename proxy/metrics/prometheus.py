@@ -6,7 +6,7 @@ given. What no PgBouncer has is called `howdah_...`. No label takes values witho
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -18,13 +18,12 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from proxy.snapshot import ClientSnapshot, Snapshots
-from proxy.tls_snapshot import encryption
+from proxy.snapshot import CrowdSnapshot
+from proxy.source import Snapshots
 from proxy.version import version_text
 
 APPLICATION_LIMIT: Final = 50
 """How many application names are told apart; the clients of all others are counted as `other`."""
-_LABEL_LIMIT: Final = 64
 _OTHER: Final = "other"
 
 
@@ -105,6 +104,21 @@ _CONFIG: Final = (
     _Value("max_user_connections", "Servers allowed per user", "max_user_connections"),
     _Value("max_client_conn", "Clients allowed", "max_client_conn"),
 )
+_WORKERS: Final = (
+    _Value("clients", "Clients of a worker", "clients"),
+    _Value("servers", "Servers of a worker", "servers"),
+    _Value("loop_lag_seconds", "How late a timer of a worker was", "lag_us", 1_000_000),
+    _Value("resident_memory_bytes", "Resident memory of a worker", "memory"),
+)
+_WORKER_COUNTERS: Final = (
+    _Value("cpu_seconds", "Processor time of a worker, of those it replaced, too", "cpu_us", 1_000_000),
+    _Value("restarts", "How often a worker was replaced", "restarts"),
+)
+PARTS: Final = (
+    *("build", "stats", "pools", "databases", "lists", "config", "crowd", "tls", "statement_counts"),
+    *("reasons", "state", "loop_lag", "workers"),
+)
+"""The parts of snapshots that metrics are made of."""
 _CLIENT_LABELS: Final = ("database", "user", "application_name", "state")
 
 
@@ -124,14 +138,15 @@ class PoolerCollector(Collector):
         yield from self._pools()
         yield from self._databases()
         yield from self._lists_and_config()
-        clients = self._snapshots.clients()
-        yield self._clients(clients)
-        yield self._encryption(clients)
+        crowd = self._snapshots.crowd()
+        yield self._clients(crowd)
+        yield self._encryption(crowd)
         yield from self._certificates()
         needs = self._snapshots.statement_counts()
         for value in _NEEDS:
             yield _filled(CounterMetricFamily, "howdah", value, (), [((), needs)])
         yield from self._our_own()
+        yield from self._workers()
 
     def _stats(self) -> Iterator[Metric]:
         stats = [(part.database, part.total) for part in self._snapshots.stats()]
@@ -167,28 +182,35 @@ class PoolerCollector(Collector):
             number = float(settings.get(value.attribute, "0"))
             yield GaugeMetricFamily(f"pgbouncer_config_{value.name}", value.meaning, number)
 
-    def _clients(self, everybody: Sequence[ClientSnapshot]) -> Metric:
-        clients = [client for client in everybody if client.state != "login"]
-        sizes = Counter(client.application_name[:_LABEL_LIMIT] for client in clients)
-        by_size = sorted(sizes, key=lambda name: (-sizes[name], name))
-        kept = set(by_size[:APPLICATION_LIMIT])
+    def _clients(self, crowd: CrowdSnapshot) -> Metric:
+        sizes = Counter[str]()
+        for (_, _, name, _), count in crowd.clients.items():
+            sizes[name] += count
+        kept = set(sorted(sizes, key=lambda name: (-sizes[name], name))[:APPLICATION_LIMIT])
         counts = Counter[tuple[str, ...]]()
-        for client in clients:
-            name = client.application_name[:_LABEL_LIMIT]
-            shown = name if name in kept else _OTHER
-            counts[client.database, client.user, shown, client.shown_state] += 1
+        for (database, user, name, state), count in crowd.clients.items():
+            counts[database, user, name if name in kept else _OTHER, state] += count
         family = GaugeMetricFamily("pgbouncer_client_connections", "Clients by state", labels=_CLIENT_LABELS)
         for labels, count in counts.items():
             family.add_metric(_labels(labels), count)
         return family
 
-    def _encryption(self, clients: Sequence[ClientSnapshot]) -> Metric:
-        counts = encryption(clients, self._snapshots.servers())
+    def _encryption(self, crowd: CrowdSnapshot) -> Metric:
         meaning = "Connections by what encrypts them; those in the clear have neither version nor cipher"
         family = GaugeMetricFamily("howdah_tls_connections", meaning, labels=("side", "version", "cipher"))
-        for labels, count in counts.items():
+        for labels, count in crowd.encryption.items():
             family.add_metric(_labels(labels), count)
         return family
+
+    def _workers(self) -> Iterator[Metric]:
+        workers = self._snapshots.workers()
+        meaning = "Worker processes; of one alone nothing more is said"
+        yield GaugeMetricFamily("howdah_workers", meaning, len(workers))
+        each = [((worker.worker,), worker) for worker in workers if worker.worker]
+        for value in _WORKERS:
+            yield _filled(GaugeMetricFamily, "howdah_worker", value, ("worker",), each)
+        for value in _WORKER_COUNTERS:
+            yield _filled(CounterMetricFamily, "howdah_worker", value, ("worker",), each)
 
     def _certificates(self) -> Iterator[Metric]:
         tls = self._snapshots.tls()

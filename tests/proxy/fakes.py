@@ -1,15 +1,17 @@
 """A pooler made of plain data: what the console and the metrics are shown, and what orders reach."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from proxy.control import ShutdownMode
+from proxy.crowd import Crowd
 from proxy.snapshot import (
     BuildInfo,
     ClientSnapshot,
     ConfigRow,
     Counts,
+    CrowdSnapshot,
     DatabaseSnapshot,
     DnsHostSnapshot,
     ListsSnapshot,
@@ -23,6 +25,7 @@ from proxy.snapshot import (
     StateSnapshot,
     StatsSnapshot,
     UserSnapshot,
+    WorkerSnapshot,
 )
 from proxy.tls_snapshot import CertificateSnapshot, TlsSnapshot
 
@@ -147,6 +150,16 @@ class FakeSnapshots:
     )
     lag: float | None = 0.002
     statement_list: list[StatementSnapshot | None] = field(default_factory=_statements)
+    worker_list: list[WorkerSnapshot] = field(
+        default_factory=lambda: [
+            WorkerSnapshot(1, 4001, "running", 40, 7, 5_000_000_000, 250, 1, 30_000_000_000),
+            WorkerSnapshot(2, 4002, "silent"),
+        ]
+    )
+    silent_workers: list[int] = field(default_factory=list)
+
+    async def take(self, parts: Collection[str]) -> "FakeSnapshots":
+        return self
 
     def pools(self) -> Sequence[PoolSnapshot]:
         return self.pool_list
@@ -202,6 +215,18 @@ class FakeSnapshots:
 
     def loop_lag(self) -> float | None:
         return self.lag
+
+    def crowd(self) -> CrowdSnapshot:
+        crowd = Crowd()
+        crowd.add_clients(self.client_list)
+        crowd.add_servers(self.server_list)
+        return crowd.counted()
+
+    def workers(self) -> Sequence[WorkerSnapshot]:
+        return self.worker_list
+
+    def silent(self) -> Sequence[int]:
+        return self.silent_workers
 
 
 class FakeDaemon:

@@ -1,6 +1,7 @@
 """Snapshots against the live objects they describe."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 
@@ -276,6 +277,24 @@ async def test_names_that_are_no_text_are_escaped(rig: Rig) -> None:
     await eventually(lambda: not client_rows(rig))
     rig.worker.manager.user("\udcff")
     assert r"\xff" in {row.name for row in rig.worker.observer.users()}
+
+
+async def test_a_single_process_is_the_only_worker(rig: Rig) -> None:
+    await busy(rig)
+    observer = rig.worker.observer
+    (row,) = (await observer.take(("workers",))).workers()
+    assert (row.worker, row.pid, row.state) == (0, os.getpid(), "running")
+    assert (row.clients, row.servers, row.restarts) == (1, 1, 0)
+    assert row.cpu_us > 0
+    assert row.memory > 1 << 20
+    assert not observer.silent()
+
+
+async def test_the_crowd_is_clients_and_servers_counted(rig: Rig) -> None:
+    await busy(rig)
+    crowd = rig.worker.observer.crowd()
+    assert crowd.clients == {("app", "alice", "", "active"): 1}
+    assert crowd.encryption == {("client", "", ""): 1, ("server", "", ""): 1}
 
 
 async def test_state_and_reasons_are_those_of_the_worker(rig: Rig) -> None:

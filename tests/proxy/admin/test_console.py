@@ -35,6 +35,13 @@ async def test_show_answers_with_rows_and_the_tag_show() -> None:
     assert replies[-1].body == b"I"
 
 
+async def test_whoever_did_not_answer_is_named_before_the_rows() -> None:
+    admin = Admin(snapshots=FakeSnapshots(silent_workers=[3]))
+    notice, *rest = (await admin.ask(m.query("SHOW STATE")))[1:]
+    assert m.fields_of(notice.body)["M"] == "worker 3 did not answer and is left out"
+    assert m.tags(rest) == "DDDCZ"
+
+
 async def test_select_is_another_word_for_show() -> None:
     admin = Admin()
     assert await admin.ask(m.query("SELECT Users;")) == await admin.ask(m.query("show users"))

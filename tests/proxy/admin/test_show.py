@@ -1,12 +1,14 @@
 """Every SHOW against PgBouncer 1.25: columns, order and types as data, and what stands in the rows."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import pytest
 
 from proxy.admin.show import VIEWS, fake_parameter
 from proxy.admin.table import BYTEA, INT4, INT8, NUMERIC, TEXT, TIME, ColumnType, Value
 from proxy.snapshot import ClientSnapshot, StateSnapshot
+from proxy.source import Snapshots
 from tests.proxy.fakes import NOON, FakeSnapshots
 
 LETTERS: dict[str, ColumnType] = {"s": TEXT, "i": INT4, "q": INT8, "N": NUMERIC, "b": BYTEA, "T": TIME}
@@ -59,6 +61,7 @@ COLUMNS = {
     "violations": "kind s, count q",
     "tls": "side s, file s, subject s, expires T, days i, version s, cipher s, connections i",
     "leaks": "kind s, application s, count q",
+    "workers": "worker i, pid i, state s, clients i, servers i, cpu_us q, lag_us q, restarts i, memory q",
     "prepared_statements": "database s, user s, text s, clients i, uses q, servers i, bytes q, generation i",
 }
 
@@ -85,6 +88,31 @@ def test_no_output_of_pgbouncer_is_missing_and_none_has_no_expectation() -> None
 @pytest.mark.parametrize("name", COLUMNS)
 def test_every_row_has_a_value_for_every_column(name: str) -> None:
     assert all(len(row) == len(VIEWS[name].columns) for row in rows(name))
+
+
+class Only:
+    """Snapshots of these parts and no others."""
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self._parts = parts
+        self._all = FakeSnapshots()
+
+    def __getattr__(self, name: str) -> object:
+        assert name in self._parts, f"{name} is not among the parts {self._parts}"
+        return getattr(self._all, name)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_view_asks_for_the_parts_it_is_made_of(name: str) -> None:
+    view = VIEWS[name]
+    assert [*view.rows(cast("Snapshots", Only(view.parts)))] == [*view.rows(FakeSnapshots())]
+
+
+def test_workers_are_shown_with_what_they_cost() -> None:
+    assert rows("workers") == [
+        (1, 4001, "running", 40, 7, 5_000_000_000, 250, 1, 30_000_000_000),
+        (2, 4002, "silent", 0, 0, 0, 0, 0, 0),
+    ]
 
 
 def test_pools_count_by_state_and_split_the_longest_wait() -> None:

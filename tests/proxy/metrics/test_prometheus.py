@@ -95,6 +95,13 @@ EXPECTED: dict[str, set[str]] = {
     "howdah_draining": set(),
     "howdah_paused": set(),
     "howdah_event_loop_lag_seconds": set(),
+    "howdah_workers": set(),
+    "howdah_worker_clients": {"worker"},
+    "howdah_worker_servers": {"worker"},
+    "howdah_worker_loop_lag_seconds": {"worker"},
+    "howdah_worker_resident_memory_bytes": {"worker"},
+    "howdah_worker_cpu_seconds_total": {"worker"},
+    "howdah_worker_restarts_total": {"worker"},
     "howdah_build_info": {"version", "python", "event_loop", "compiled"},
 }
 
