@@ -10,7 +10,7 @@ from enum import Enum, StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 from .databases import RESERVED
-from .pattern import Pattern, compile_pattern
+from .pattern import LONGEST_NAME, Pattern, compile_pattern
 from .rule_lines import Field, Token
 
 CONSOLE = RESERVED[0]
@@ -248,10 +248,10 @@ def read_names(tokens: Field, keywords: Iterable[str]) -> Names:
     return Names(frozenset(words), tuple(patterns), frozenset(groups), frozenset(found))
 
 
-def read_pattern(token: Token) -> Pattern:
-    """Compile the expression behind the slash. Raises ValueError."""
+def read_pattern(token: Token, longest: int = LONGEST_NAME) -> Pattern:
+    """Compile the expression behind the slash, for names of up to so many characters. Raises ValueError."""
     try:
-        return compile_pattern(token.text[1:])
+        return compile_pattern(token.text[1:], longest)
     except ValueError as error:
         raise ValueError(f'regular expression "{token.text[1:]}": {error}') from None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .hba import Ask, Names, names_user, read_names, read_pattern
-from .pattern import Pattern
+from .pattern import LONGEST_SYSTEM_NAME, Pattern
 from .rule_lines import RuleFile, Token
 
 KEY = "auth_ident_file"
@@ -84,7 +84,7 @@ def _mapping(name: Token, system_user: Token, user: Token) -> Mapping:
     users = read_names((user,), ("all",))
     if not system_user.text.startswith("/"):
         return Mapping(name.text, system_user.text, users)
-    pattern = read_pattern(system_user)
+    pattern = read_pattern(system_user, LONGEST_SYSTEM_NAME)
     template = user.text if users.words and _CAUGHT in user.text else None
     if template is not None and not pattern.groups:
         raise ValueError(rf'"{system_user.text}" has no parentheses for the \1 in "{user.text}"')

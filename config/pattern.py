@@ -1,16 +1,19 @@
 """Regular expressions of rules: PostgreSQL's advanced ones, as far as names need them, that cannot take long.
 
-A client's name is matched before anybody knows who it is, so no expression may be slow on any name: one whose
-ways to try a name are too many is refused when it is read, and so is what Python's `re` would read otherwise.
-Like PostgreSQL's it is found anywhere unless anchored, `$` is the very end, and classes mean ASCII.
+A client's name is matched before anybody knows who it is, so no expression may be slow on any name: one that
+has too many ways to try one (`backtracking`) is refused when it is read, and so is what Python's `re` would
+read otherwise. Like PostgreSQL's it is found anywhere unless anchored, `$` is the very end, classes are ASCII.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from .backtracking import ANCHOR, CHARACTER, NOTHING, Estimate, Tries
 
 LONGEST_NAME = 127
 """Of a user; databases' are shorter."""
-MAX_WAYS = 5_000_000
+LONGEST_SYSTEM_NAME = 512
+"""Of what the system or a certificate calls somebody."""
 
 _CLASSES = {
     "alnum": "0-9A-Za-z",
@@ -28,11 +31,14 @@ _CLASSES = {
     "xdigit": "0-9A-Fa-f",
 }
 _SETS = {"d": "digit", "s": "space", "w": "word"}
-_CONSTRAINTS = {"A": r"\A", "Z": r"\Z", "m": r"\b(?=\w)", "M": r"\b(?<=\w)", "y": r"\b", "Y": r"(?!\b)"}
+_START = r"\A"
+_CONSTRAINTS = {"A": _START, "Z": r"\Z", "m": r"\b(?=\w)", "M": r"\b(?<=\w)", "y": r"\b", "Y": r"(?!\b)"}
 _BOUND = re.compile(r"\{([0-9]{1,3})(?:(,)([0-9]{1,3})?)?\}", re.ASCII)
 _MAX_COUNT = 255
 _FOLDED = "(?i)"
 _FIRST = "first"
+_BEGINS_ANYWHERE = re.compile(r"(\.\*|\(\?P<first>\.\*\)(?![?*+{]))")
+"""Of an expression that, where it fits at all, fits from the first character on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +72,18 @@ class Pattern:
         return value
 
 
-def compile_pattern(text: str) -> Pattern:
-    """Read an expression. Raises ValueError with the reason."""
+def compile_pattern(text: str, longest: int = LONGEST_NAME) -> Pattern:
+    """Read an expression for names of up to so many characters. Raises ValueError with the reason."""
     if not text:
         raise ValueError("is empty, which would fit every name")
-    folded = text.startswith(_FOLDED)
-    at = len(_FOLDED) if folded else 0
-    reader = _Reader(text, at)
+    at = len(_FOLDED) if text.startswith(_FOLDED) else 0
+    reader = _Reader(text, at, longest)
     whole = reader.read()
-    anchored = whole.text.startswith((r"\A", r"(?:\A")) and "|" not in text
-    if whole.ways * (1 if anchored else LONGEST_NAME) > MAX_WAYS:
-        raise ValueError("could take too long: it has too many ways to fit the same name")
-    flags = re.ASCII | re.DOTALL | (re.IGNORECASE if folded else 0)
+    reader.estimate.check(whole.tries, anchored=reader.is_anchored)
     try:
-        expression = re.compile(whole.text, flags)
-        mirrored = (
-            re.compile(_Reader(text, at, mirrored=True).read().text, flags) if "|" in text else expression
-        )
+        expression = mirrored = re.compile(whole.text, reader.flags)
+        if "|" in text:
+            mirrored = re.compile(_Reader(text, at, longest, mirrored=True).read().text, reader.flags)
         return Pattern(text, expression, mirrored, reader.is_plain)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from None
@@ -90,22 +91,28 @@ def compile_pattern(text: str) -> Pattern:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A part in Python's writing, in how many ways it may fit, and its shortest length."""
+    """A part in Python's writing, and what trying it costs. `letter`: the one character that it is; `run_of`:
+    the class of characters, any number of which it is.
+    """
 
     text: str
-    ways: int = 1
-    least: int = 0
+    tries: Tries = NOTHING
     is_constraint: bool = False
+    letter: str = ""
+    run_of: str = ""
 
 
 class _Reader:
-    def __init__(self, text: str, at: int, *, mirrored: bool = False) -> None:
+    def __init__(self, text: str, at: int, longest: int, *, mirrored: bool = False) -> None:
+        self.flags = re.ASCII | re.DOTALL | (re.IGNORECASE if at else 0)
+        self.estimate = Estimate(longest)
         self._text = text
         self._at = at
         self._order = -1 if mirrored else 1
         self._depth = 0
         self._is_first = True
         self.is_plain = True
+        self.is_anchored = False
 
     def read(self) -> _Piece:
         whole = self._alternatives()
@@ -121,21 +128,34 @@ class _Reader:
         while self._peek() == "|":
             self._at += 1
             branches.append(self._branch())
+        if not self._depth:
+            branches = [replace(branch, text=_anchored(branch.text)) for branch in branches]
+            self.is_anchored = all(branch.text.startswith(_START) for branch in branches)
         if len(branches) == 1:
             return branches[0]
         text = "|".join(branch.text for branch in branches[:: self._order])
-        return _Piece(text, sum(b.ways for b in branches), min(b.least for b in branches))
+        return _Piece(text, self.estimate.either([branch.tries for branch in branches]))
 
     def _branch(self) -> _Piece:
-        text, ways, least = "", 1, 0
+        text, tries = "", NOTHING
+        pieces = self._pieces()
+        for at, piece in enumerate(pieces):
+            cost = piece.tries
+            letter = pieces[at + 1].letter if at + 1 < len(pieces) else ""
+            if letter and piece.run_of and not re.match(piece.run_of, letter, self.flags):
+                # What ends it is not among its characters: it can end in one place only.
+                cost = cost.shortest()
+            text += piece.text
+            tries = self.estimate.then(tries, cost)
+        return _Piece(text, tries, run_of=pieces[0].run_of if len(pieces) == 1 else "")
+
+    def _pieces(self) -> list[_Piece]:
+        pieces: list[_Piece] = []
         while self._peek() not in ("", "|", ")"):
             before = self._is_first
             atom = self._atom()
-            piece = self._repeated(atom, holds_first=before and not self._is_first)
-            text += piece.text
-            ways = min(ways * piece.ways, MAX_WAYS + 1)
-            least += piece.least
-        return _Piece(text, ways, least)
+            pieces.append(self._repeated(atom, holds_first=before and not self._is_first))
+        return pieces
 
     def _repeated(self, piece: _Piece, *, holds_first: bool) -> _Piece:
         bounds = self._bounds()
@@ -152,14 +172,15 @@ class _Reader:
             self.is_plain = False
         if self._peek() in ("*", "+", "?") or (self._peek(2)[1:].isdecimal() and self._peek() == "{"):
             raise ValueError("two repetitions in a row")
-        longest = LONGEST_NAME // piece.least if piece.least else LONGEST_NAME
-        ways = _ways(piece.ways, least, max(least, min(most, longest)))
-        return _Piece(piece.text + text, ways, piece.least * least)
+        run_of = piece.text if piece.tries is CHARACTER else ""
+        tries = self.estimate.repeated(piece.tries, least, most)
+        return _Piece(piece.text + text, tries, run_of=run_of)
 
     def _bounds(self) -> tuple[str, int, int] | None:
         """The repetition that stands here, as Python writes it, and its least and most."""
         sign = self._peek()
-        simple = {"*": (0, LONGEST_NAME), "+": (1, LONGEST_NAME), "?": (0, 1)}.get(sign) if sign else None
+        longest = self.estimate.longest
+        simple = {"*": (0, longest), "+": (1, longest), "?": (0, 1)}.get(sign) if sign else None
         if simple is not None:
             self._at += 1
             return sign, *simple
@@ -170,7 +191,7 @@ class _Reader:
             raise ValueError("a repetition is {m}, {m,} or {m,n}")
         self._at = found.end()
         least = int(found[1])
-        most = int(found[3]) if found[3] else LONGEST_NAME if found[2] else least
+        most = int(found[3]) if found[3] else longest if found[2] else least
         if max(least, int(found[3] or 0)) > _MAX_COUNT or (found[3] and most < least):
             raise ValueError(f"a repetition goes from 0 to {_MAX_COUNT}, the lower number first")
         return found[0], least, max(least, most)
@@ -181,14 +202,14 @@ class _Reader:
         if letter == "(":
             return self._group()
         if letter == "[":
-            return _Piece(self._bracket(), least=1)
+            return _Piece(self._bracket(), CHARACTER)
         if letter == "\\":
             return self._escape()
         if letter in "*+?" or (letter == "{" and self._peek().isdecimal()):
             raise ValueError("nothing to repeat")
         if letter in "^$":
-            return _Piece(r"\A" if letter == "^" else r"\Z", is_constraint=True)
-        return _Piece("." if letter == "." else re.escape(letter), least=1)
+            return _Piece(_START if letter == "^" else r"\Z", ANCHOR, is_constraint=True)
+        return _Piece(".", CHARACTER) if letter == "." else _letter(letter)
 
     def _group(self) -> _Piece:
         opening = f"(?P<{_FIRST}>" if self._is_first else "("
@@ -207,7 +228,7 @@ class _Reader:
         if self._peek() != ")":
             raise ValueError("a ( without its )")
         self._at += 1
-        return _Piece(f"{opening}{inner.text})", inner.ways, inner.least)
+        return _Piece(f"{opening}{inner.text})", inner.tries, run_of=inner.run_of)
 
     def _escape(self) -> _Piece:
         letter = self._peek()
@@ -216,10 +237,10 @@ class _Reader:
             raise ValueError("ends in a backslash")
         if letter.lower() in _SETS:
             negated = "^" if letter.isupper() else ""
-            return _Piece(f"[{negated}{_CLASSES[_SETS[letter.lower()]]}]", least=1)
+            return _Piece(f"[{negated}{_CLASSES[_SETS[letter.lower()]]}]", CHARACTER)
         if letter in _CONSTRAINTS:
-            return _Piece(_CONSTRAINTS[letter], is_constraint=True)
-        return _Piece(re.escape(self._literal(letter)), least=1)
+            return _Piece(_CONSTRAINTS[letter], ANCHOR, is_constraint=True)
+        return _letter(self._literal(letter))
 
     def _literal(self, letter: str) -> str:
         if letter.isascii() and letter.isdecimal():
@@ -277,13 +298,10 @@ class _Reader:
         return _CLASSES[_SETS[letter]] if letter in _SETS else self._literal(letter)
 
 
-def _ways(ways: int, least: int, most: int) -> int:
-    """In how many ways something fits that is repeated."""
-    if ways == 1:
-        return most - least + 1
-    total = 0
-    for count in range(least, most + 1):
-        total += ways**count
-        if total > MAX_WAYS:
-            break
-    return min(total, MAX_WAYS + 1)
+def _letter(letter: str) -> _Piece:
+    return _Piece(re.escape(letter), CHARACTER, letter=letter)
+
+
+def _anchored(branch: str) -> str:
+    """The same alternative; where it may begin anywhere it is tried at the beginning only."""
+    return _START + branch if _BEGINS_ANYWHERE.match(branch) else branch

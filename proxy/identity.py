@@ -11,10 +11,8 @@ import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from config.pattern import LONGEST_SYSTEM_NAME
 from proxy.certificates import read_certificate
-
-LONGEST: Final = 512
-"""Of a name from a certificate: expressions of maps are matched on the event loop."""
 
 _SPECIAL: Final = frozenset(',+"\\<>;')
 Names = Sequence[Sequence[tuple[str, str | None]]]
@@ -55,7 +53,7 @@ async def system_user(sock: socket.socket | None) -> str:
         entry = await asyncio.get_running_loop().run_in_executor(None, pwd.getpwuid, peer.uid)
     except KeyError:
         raise NoName(f"there is no system user with id {peer.uid}") from None
-    return entry.pw_name
+    return _bounded(entry.pw_name)
 
 
 def certificate_name(der: bytes, kind: str) -> str:
@@ -64,9 +62,13 @@ def certificate_name(der: bytes, kind: str) -> str:
         names = read_certificate(der).names
     except ValueError as error:
         raise NoName(f"the certificate cannot be read: {error}") from error
-    name = _common_name(names) if kind == "CN" else _distinguished_name(names)
-    if len(name) > LONGEST:
-        raise NoName(f"the name in the certificate has more than {LONGEST} characters")
+    return _bounded(_common_name(names) if kind == "CN" else _distinguished_name(names))
+
+
+def _bounded(name: str) -> str:
+    """Expressions of maps are matched on the event loop, and were found harmless for names so long."""
+    if len(name) > LONGEST_SYSTEM_NAME:
+        raise NoName(f"the name has more than {LONGEST_SYSTEM_NAME} characters")
     return name
 
 

@@ -78,6 +78,11 @@ def test_what_was_caught_is_compared_letter_by_letter() -> None:
         ("m joe alice,bob", "expected three names: map, system user, user"),
         ('m "" alice', "a name is empty"),
         ("m /( alice", 'regular expression "(": a ( without its )'),
+        (
+            r"m /^.*_.*_.*_x$ a",
+            r'regular expression "^.*_.*_.*_x$": could take too long: it has too many ways to '
+            "fit the same name",
+        ),
         ("m joe /(", 'regular expression "(": a ( without its )'),
         ("m joe +", "+ needs the name of a role"),
         (r"m /^(.*?)@x$ \1", r'"/^(.*?)@x$": for \1 nothing like *? and no repeated parentheses'),
