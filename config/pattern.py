@@ -2,7 +2,7 @@
 
 A client's name is matched before anybody knows who it is, so no expression may be slow on any name: one that
 has too many ways to try one (`backtracking`) is refused when it is read, and so is what Python's `re` would
-read otherwise. Like PostgreSQL's it is found anywhere unless anchored, `$` is the very end, classes are ASCII.
+read otherwise. Like PostgreSQL's it is found anywhere unless anchored, `$` is the very end, classes ASCII.
 """
 
 import re
