@@ -10,6 +10,8 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-emit-index-url --no-header pyproject.toml
 UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
+# Processes of `make test`, each with its own PostgreSQL; a file of tests stays in one.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench conformance fuzz build lock clean
@@ -21,7 +23,7 @@ demo: $(STAMP) ## PostgreSQL, the pooler and 500 clients, live; Ctrl-C cleans up
 	@$(BIN)/howdah demo $(ARGS)
 
 test: $(STAMP) ## every test (ARGS="-k name" for some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## style, types, import contracts, generated texts, Dockerfile, YAML
 	$(BIN)/ruff check .

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -15,6 +17,10 @@ from tests.support.secure_postgres import newer, secure_postgres
 from tests.support.skips import EXPECTED, Skip, unexpected
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+_BYTECODE = Path(__file__).parents[1] / ".pytest_cache" / "bytecode"
+_LONGEST = ("tests/test_compiled.py", "tests/test_deploy.py")
+"""Files that wait for a C compiler: begun first, so that none of several processes is alone at the end."""
 
 
 @pytest.fixture(scope="session")
@@ -134,4 +140,19 @@ class SkipWatch:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(SkipWatch(), "skip-watch")
+    if sys.dont_write_bytecode:
+        _keep_bytecode()
+    if not hasattr(config, "workerinput"):  # of several processes the first one sees all skips
+        config.pluginmanager.register(SkipWatch(), "skip-watch")
+
+
+def _keep_bytecode() -> None:
+    """Elsewhere than beside the sources; else each of the hundreds of daemons would compile them anew."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(_BYTECODE)
+    sys.dont_write_bytecode = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; within a file nothing changes."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))

@@ -19,9 +19,9 @@ import yaml
 from kubernetes_validate import validate
 
 from proxy.demo.binaries import Account, run_as
-from proxy.demo.postgres import free_port
 from proxy.demo.scratch import scratch
 from tests.support.dockerfile import Build, Image, Instruction, package_index, parse
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

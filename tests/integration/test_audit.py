@@ -7,7 +7,8 @@ import pytest
 from tests.support import messages as m
 from tests.support.fault_proxy import wait_until
 from tests.support.page import Page
-from tests.support.pooler import Pooler, free_port
+from tests.support.pooler import Pooler
+from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 from tests.support.server import Server
 from tests.support.standard import ONE, SESSION_ONE, STATEMENT, build, databases, howdah_only

@@ -10,7 +10,8 @@ import pytest
 from proxy.host_names import confirmed_name
 from tests.conformance.logins import MD5, PASSWORDS, PLAIN, SCRAM, SECRETS
 from tests.integration.conftest import Launch
-from tests.support.pooler import ADMIN, CONSOLE, Pooler, StartFailed, free_port, run_to_the_end
+from tests.support.pooler import ADMIN, CONSOLE, Pooler, StartFailed, run_to_the_end
+from tests.support.ports import free_port
 from tests.support.rules import Rules, refusal
 from tests.support.server import Server
 from tests.support.standard import APP, ONE, build, databases, entry, howdah_only

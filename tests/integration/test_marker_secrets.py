@@ -17,7 +17,8 @@ from proxy.demo.postgres import SUPERUSER
 from tests.integration.conftest import Launch
 from tests.support import postgres
 from tests.support.certificates import Pki
-from tests.support.pooler import PASSWORDS, Pooler, free_port
+from tests.support.pooler import PASSWORDS, Pooler
+from tests.support.ports import free_port
 from tests.support.scram import verifier
 from tests.support.server import Server
 from tests.support.standard import entry, howdah_only

@@ -8,7 +8,8 @@ from tests.integration.conftest import Launch
 from tests.support import messages as m
 from tests.support.fault_proxy import wait_until
 from tests.support.page import Page
-from tests.support.pooler import Pooler, free_port
+from tests.support.pooler import Pooler
+from tests.support.ports import free_port
 from tests.support.server import Server
 from tests.support.standard import APP, ONE, databases, howdah_only
 

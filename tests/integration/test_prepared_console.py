@@ -9,8 +9,9 @@ import pytest
 from tests.integration.conftest import Launch
 from tests.support.fault_proxy import wait_until
 from tests.support.page import Page
-from tests.support.pooler import ADMIN, CONSOLE, STATS, Pooler, free_port
+from tests.support.pooler import ADMIN, CONSOLE, STATS, Pooler
 from tests.support.pooler import Row as Shown
+from tests.support.ports import free_port
 from tests.support.server import Server
 from tests.support.standard import entry, howdah_only
 from tests.support.target import Connection

@@ -10,7 +10,8 @@ import pytest
 from tests.integration.conftest import FAKE, Launch
 from tests.support import messages as m
 from tests.support.page import Page
-from tests.support.pooler import Pooler, free_port
+from tests.support.pooler import Pooler
+from tests.support.ports import free_port
 from tests.support.script import Conversation, FakeServer
 from tests.support.standard import howdah_only
 

@@ -5,7 +5,7 @@ import pytest
 from tests.integration.conftest import FAKE, Launch, before_fake
 from tests.support import messages as m
 from tests.support.fault_proxy import FaultProxy, wait_until
-from tests.support.pooler import free_port
+from tests.support.ports import free_port
 from tests.support.script import Conversation, FakeServer
 from tests.support.server import Server
 from tests.support.standard import APP, ONE, entry, howdah_only

@@ -8,6 +8,7 @@ import pytest
 
 from config.settings import Settings
 from proxy.listener import ACCEPTS, Listener, ListenError
+from tests.support.ports import free_port
 from tests.support.rig import eventually
 
 
@@ -25,12 +26,6 @@ class Accepted(asyncio.Protocol):
 def listener() -> tuple[Listener, list[asyncio.BaseTransport]]:
     made: list[asyncio.BaseTransport] = []
     return Listener(lambda: Accepted(made)), made
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.create_server((host, 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def settings(**more: object) -> Settings:

@@ -21,8 +21,9 @@ from proxy.control import ShutdownMode
 from proxy.reasons import ClientClosed
 from proxy.worker import Worker, run
 from tests.support import messages as m
+from tests.support.ports import free_port
 from tests.support.rig import eventually
-from tests.support.running import Running, free_port
+from tests.support.running import Running
 from tests.support.script import Conversation
 
 SIGNALS = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT]

@@ -15,6 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 _BUILT_FROM = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "protocol", "config", "proxy")
 _BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+# The copy's conftest.py keeps it in the copy.
+_ITS_OWN_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": ""}
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info", "build", "dist")
 
 
@@ -72,7 +74,7 @@ def run_tests(
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder)} | dict(environment or {}),
+        env=os.environ | _ITS_OWN_BYTECODE | {"PYTHONPATH": str(folder)} | dict(environment or {}),
         capture_output=True,
         text=True,
         check=False,

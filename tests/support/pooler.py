@@ -24,6 +24,7 @@ from typing import ClassVar, Self
 import psycopg
 from psycopg.rows import dict_row
 
+from tests.support.ports import free_port
 from tests.support.target import Target
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,13 +50,6 @@ _STOP_SECONDS = 15.0
 
 class StartFailed(AssertionError):
     """The process ended before it accepted connections; the message carries its log."""
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def run_to_the_end(*arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -5,20 +5,14 @@ Law: signals are noted and never installed; tests call what the loop would have 
 
 import asyncio
 import signal
-import socket
 from pathlib import Path
 
 import config
 from proxy.control import ShutdownMode
 from proxy.worker import Worker
+from tests.support.ports import free_port
 from tests.support.rig import PATIENCE, Peer, eventually
 from tests.support.script import FakeServer
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Running:

@@ -14,7 +14,8 @@ from tests.integration.conftest import Launch
 from tests.support import messages as m
 from tests.support.certificates import Files, Pki, replace
 from tests.support.page import Page
-from tests.support.pooler import Pooler, StartFailed, free_port
+from tests.support.pooler import Pooler, StartFailed
+from tests.support.ports import free_port
 from tests.support.server import Server
 from tests.support.standard import APP, databases, howdah_only
 

@@ -15,7 +15,8 @@ from proxy.demo import command
 from proxy.demo.binaries import NoPostgres
 from proxy.demo.client import Address
 from proxy.demo.daemon import Daemon, Pooling
-from proxy.demo.postgres import HOST, free_port
+from proxy.demo.postgres import HOST
+from tests.support.ports import free_port
 
 SERVER = Address(HOST, 5433, "demo", "demo", "pass")
 

@@ -13,7 +13,8 @@ import config
 from proxy.demo import daemon as demo_daemon
 from proxy.demo.client import Address
 from proxy.demo.daemon import Daemon, DaemonFailed, Pooling, choose_port
-from proxy.demo.postgres import HOST, free_port
+from proxy.demo.postgres import HOST
+from tests.support.ports import free_port
 
 SERVER = Address(HOST, 5433, "demo", "alice", "pass")
 POOLING = Pooling(servers=10, clients=600, extra={"query_wait_timeout": 7})
