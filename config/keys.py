@@ -9,6 +9,7 @@ import sys
 from typing import ClassVar
 
 from .databases import AuthDatabase
+from .secret import OptionalSecret
 from .section import ANYTHING, Section, fixed, live
 from .types import (
     AuthMethods,
@@ -218,6 +219,11 @@ class Keys(Section):
         False, "in an ini: replace `${NAME}` and read `file:` passwords, as TOML always does"
     )
     log_format: LogFormat = live(LogFormat.TEXT, "PgBouncer's log lines, or one JSON object per line")
+    mock_authentication_nonce: OptionalSecret = live(
+        None,
+        "secret from which salts are made for users who are unknown, or have a plain password; unset: from "
+        "the secrets of `auth_file`",
+    )
     metrics_addr: Text = fixed("127.0.0.1", "address of /metrics, /livez and /readyz; empty for none")
     metrics_port: Port = fixed(9127, "port of /metrics, /livez and /readyz")
     max_client_prepared_statements: Count = live(

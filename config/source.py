@@ -28,6 +28,7 @@ ENTRY_SECTIONS: dict[str, type[Section]] = {
     "peers": PeerSettings,
 }
 PREFIX = "HOWDAH__"
+_SECRETS = ("password", "mock_authentication_nonce")
 FILE_PREFIX = "file:"
 
 
@@ -115,14 +116,14 @@ class Layer(PydanticBaseSettingsSource):
         self.problems.append(Problem(place.file, place.line, place.key, message, severity))
 
     def expand(self, environ: Mapping[str, str], read_file: Callable[[str], bytes]) -> None:
-        """Replace `${NAME}` in all texts, and a password `file:PATH` by what is in that file."""
+        """Replace `${NAME}` in all texts, and a secret `file:PATH` by what is in that file."""
         for path, place in self.places.items():
             table: Any = self.values
             for name in path[:-1]:
                 table = table[name]
             try:
                 value = _expanded(table[path[-1]], environ)
-                if path[-1] == "password" and isinstance(value, str) and value.startswith(FILE_PREFIX):
+                if path[-1] in _SECRETS and isinstance(value, str) and value.startswith(FILE_PREFIX):
                     value = Secret(read_file(value.removeprefix(FILE_PREFIX)))
                 table[path[-1]] = value
             except OSError as error:

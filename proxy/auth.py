@@ -6,7 +6,6 @@ Laws of this file:
 - What a client asked for in its startup packet is used here for its two names and for nothing else.
 """
 
-import functools
 import hmac
 import logging
 import os
@@ -190,14 +189,10 @@ def _decoys(client: "Client", wishes: "Wishes") -> list[Secret]:
     iterations = lobby.auth_query.usual_iterations if asks(client, wishes) else lobby.usual_iterations
     if iterations is None:
         return []
-    salt = made_up_salt(lobby.mock_key, to_wire(wishes.user))
-    return [ScramVerifier(iterations, salt, _unopened(lobby.mock_key), b"")]
-
-
-@functools.lru_cache(maxsize=1)
-def _unopened(mock_key: bytes) -> bytes:
-    """A stored key of which nobody knows what it is the hash of."""
-    return hmac.digest(mock_key, b"stored", "sha256")
+    key = lobby.mock_keys.of(wishes.user)
+    # Of the stored key nobody knows what it is the hash of.
+    stored = hmac.digest(key, b"stored", "sha256")
+    return [ScramVerifier(iterations, made_up_salt(key, to_wire(wishes.user)), stored, b"")]
 
 
 class _Login:
@@ -246,7 +241,7 @@ class _Login:
             self._method,
             to_wire(self._wishes.user),
             secrets,
-            mock_key=lobby.mock_key,
+            mock_key=lobby.mock_keys.of(self._wishes.user),
             iterations=lobby.settings.scram_iterations,
             nonce=self._nonce,
             md5_salt=self._md5_salt,

@@ -1,8 +1,6 @@
 """What all clients of a worker share: the pools, the keys, the counts, the way to the console."""
 
-import hashlib
 import logging
-import platform
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +15,7 @@ from proxy.derive import Deriver
 from proxy.doorkeeper import Doorkeeper
 from proxy.errors import PoolerError
 from proxy.log import printable
+from proxy.mock_keys import MockKeys
 from proxy.pool.manager import PoolManager
 from proxy.reasons import ClientClosed
 from proxy.rotation import Rotation
@@ -71,6 +70,8 @@ class Lobby:
         self.shutting_down = False
         self.cancel_requests = 0
         self.special_clients = 0
+        self.others = 0
+        """Ordinary clients of other workers."""
         self.closed_clients: Counter[ClientClosed] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
         self.logins: Counter[str] = Counter()
@@ -90,7 +91,7 @@ class Lobby:
         self.frontend_caps = frontend_caps(
             self.settings.max_packet_size, simple_query=not self.settings.disable_pqexec
         )
-        self.mock_key = _mock_key(self.settings)
+        self.mock_keys = MockKeys(self.settings)
         self.usual_iterations = usual_iterations(self.settings)
         self.auth_query.apply()
         self.doorkeeper.apply()
@@ -136,17 +137,3 @@ class Lobby:
     def count_login_failure(self, client: "Client") -> None:
         """A client did not prove who it is."""
         self.login_failures[client.method or self.settings.auth_type.value] += 1
-
-
-def _mock_key(settings: Settings) -> bytes:
-    """What salts for unknown users are made from: secret, and the same after a restart.
-
-    PostgreSQL keeps a nonce of its cluster for this (mock_authentication_nonce); we have what is in the auth
-    file.
-    """
-    digest = hashlib.sha256(platform.node().encode())
-    for user, secrets in sorted(settings.credentials.items()):
-        digest.update(user.encode("utf-8", "surrogateescape"))
-        for secret in secrets:
-            digest.update(secret.reveal())
-    return digest.digest()

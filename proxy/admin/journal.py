@@ -13,7 +13,7 @@ from proxy.admin.parser import SetCommand, invalid_command
 from proxy.log import printable
 
 HIDDEN: Final = "***"
-SECRETIVE: Final = frozenset(("auth_ldap_options", "auth_query"))
+SECRETIVE: Final = frozenset(("auth_ldap_options", "auth_query", "mock_authentication_nonce"))
 """Settings in which somebody may have written a password."""
 
 # More of a text the log would not show.

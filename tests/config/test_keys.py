@@ -124,6 +124,7 @@ event_loop | uvloop | no
 expand_env | 0 | yes
 log_format | text | yes
 metrics_addr | 127.0.0.1 | no
+mock_authentication_nonce | NULL | yes
 metrics_port | 9127 | no
 server_close_timeout | 10 | yes
 max_client_prepared_statements | 5000 | yes

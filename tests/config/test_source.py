@@ -221,11 +221,12 @@ def test_layer_answers_for_one_field() -> None:
     assert layer.get_field_value(field, "verbose") == (1, "verbose", False)  # type: ignore[arg-type]
 
 
-def test_references_are_replaced_everywhere_and_files_in_passwords_only() -> None:
+def test_references_are_replaced_everywhere_and_files_in_secrets_only() -> None:
     layer = OverrideLayer(
         {
             "verbose": 1,
             "logfile": "file:${A}",
+            "mock_authentication_nonce": "file:/nonce",
             "admin_users": ["${A}", "b", 5],
             "databases": {"x": {"host": "h-${A}", "password": "file:${A}"}, "y": {"password": "p-${A}"}},
         }
@@ -234,6 +235,7 @@ def test_references_are_replaced_everywhere_and_files_in_passwords_only() -> Non
     assert layer() == {
         "verbose": 1,
         "logfile": "file:value",
+        "mock_authentication_nonce": Secret(b"content of /nonce"),
         "admin_users": ["value", "b", 5],
         "databases": {
             "x": {"host": "h-value", "password": Secret(b"content of value")},

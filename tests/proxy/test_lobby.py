@@ -106,23 +106,16 @@ def test_logging_may_be_turned_off(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.records
 
 
-def test_salts_for_unknown_users_are_stable_and_depend_on_the_secrets() -> None:
-    one = lobby(credentials={"a": "x"}).mock_key
-    assert one == lobby(credentials={"a": "x"}).mock_key
-    assert one != lobby(credentials={"a": "y"}).mock_key
-    assert one != lobby(credentials={"b": "x"}).mock_key
-
-
 def test_new_settings_make_new_caps_and_keys() -> None:
     room = lobby(max_packet_size=20_000)
-    key = room.mock_key
+    key = room.mock_keys.of("nobody")
     assert room.frontend_caps[tags.QUERY] == 20_000
     changed = room.settings.model_copy(update={"max_packet_size": 30_000, "disable_pqexec": False})
     room.manager.apply(Settings.model_validate(dict(changed) | {"credentials": {"new": "secret"}}))
     assert room.settings.max_packet_size == 30_000
     room.apply()
     assert room.frontend_caps[tags.QUERY] == 30_000
-    assert room.mock_key != key
+    assert room.mock_keys.of("nobody") != key
 
 
 def test_disable_pqexec_forbids_simple_queries() -> None:

@@ -13,6 +13,7 @@ from proxy.admin.parser import SetCommand, parse
         ("set Pool_Mode to session;", "set Pool_Mode to session;"),
         ("SET service_name = x", "SET service_name = x"),
         ("SET auth_ldap_options = 'ldapbindpasswd=geheim'", "SET auth_ldap_options = ***"),
+        ("SET mock_authentication_nonce = 'geheim'", "SET mock_authentication_nonce = ***"),
         ("SET auth_query = 'select geheim'", "SET auth_query = ***"),
         ("SET password = geheim", "SET password = ***"),
         ("SET \"no such\" = 'geheim'", "SET no such = ***"),
