@@ -295,18 +295,15 @@ class Client:
         self.connection.receiver = _deaf
         self.lobby.set_apart(self)
         self.lobby.cancel_requests += 1
-        target = self.lobby.cancel_keys.find(request.pid, request.secret)
-        if target is None:
+        if not await self.lobby.cancel(request.pid, request.secret):
             logger.info("%sfailed cancel request", self.prefix)
-        elif (dealt_with := target.cancel_requested()) is not None:
-            await dealt_with
         self.finish(None, ClientClosed.CANCEL)
 
     def _check_room(self) -> None:
         lobby = self.lobby
         if lobby.shutting_down:
             raise ShuttingDown("pooler is shutting down")
-        if lobby.ordinary_clients() > lobby.settings.max_client_conn:
+        if lobby.ordinary_clients() + lobby.others > lobby.settings.max_client_conn:
             raise TooManyClients("no more connections allowed (max_client_conn)")
 
     # The two kinds of welcome.

@@ -46,6 +46,7 @@ class Link:
         self._receive = receive
         self._lost = lost
         self._frames = Frames()
+        self._early: deque[tuple[object, tuple[int, ...]]] = deque()
         self._queue: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -55,10 +56,28 @@ class Link:
         """Whether nothing can be sent any more."""
         return self._closed
 
+    def wait(self) -> object:
+        """Before the start: block until there is a message; None if the other end has gone."""
+        self._sock.setblocking(True)
+        try:
+            while not self._early:
+                data, descriptors, cut = receive_once(self._sock)
+                if not data:
+                    return None
+                self._early.extend(self._frames.feed(data, descriptors, cut))
+            return self._early.popleft()[0]
+        except (LinkLost, OSError) as error:
+            self.failure = error
+            return None
+        finally:
+            self._sock.setblocking(False)
+
     def start(self) -> None:
         """Begin to read, and to write what was queued; a loop must be running."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._sock.fileno(), self._readable)
+        if self._early:
+            self._loop.call_soon(self._deliver_early)
         if self._queue:
             self._loop.add_writer(self._sock.fileno(), self._writable)
 
@@ -105,7 +124,13 @@ class Link:
         if self._loop is not None:
             self._loop.remove_writer(self._sock.fileno())
 
+    def _deliver_early(self) -> None:
+        while self._early and not self._closed:
+            self._receive(*self._early.popleft())
+
     def _readable(self) -> None:
+        # What was read while waiting comes first.
+        self._deliver_early()
         try:
             for _ in range(READS):
                 if self._closed or not self._read():
@@ -147,8 +172,9 @@ class Link:
             self._loop.remove_writer(self._sock.fileno())
         self._sock.close()
         self._frames.close()
-        for _, descriptors in self._queue:
+        for _, descriptors in (*self._early, *self._queue):
             close_all(descriptors)
+        self._early.clear()
         self._queue.clear()
         self.unsent = 0
 

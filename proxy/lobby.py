@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from config.settings import Settings
@@ -45,8 +45,18 @@ OpenConsole = Callable[["Client", str, bool], tuple[ConsoleSession, dict[bytes, 
 Returns it with the parameters of its greeting; raises PoolerError for users who have no business there."""
 
 
+PassOn = Callable[[int, bytes], Awaitable[bool]]
+"""Deals with a cancel request whose key is another worker's; False if nobody has it."""
+
+
+async def _nowhere(pid: int, secret: bytes) -> bool:
+    return False
+
+
 class Lobby:
-    """Every connection from a listener is in `clients`, from accept to close."""
+    """Every connection from a listener is in `clients`, from accept to close. `number`: which worker this is,
+    0 where it is alone; `elsewhere`: where the others are asked.
+    """
 
     def __init__(
         self,
@@ -55,12 +65,14 @@ class Lobby:
         open_console: OpenConsole,
         clock: Callable[[], int],
         numbers: Iterator[int],
+        number: int = 0,
     ) -> None:
         self.manager = manager
         self.deriver = deriver
         self.open_console = open_console
         self.clock = clock
-        self.cancel_keys = CancelKeys()
+        self.cancel_keys = CancelKeys(number)
+        self.elsewhere: PassOn = _nowhere
         self.turnstile = Turnstile()
         self.welcomes = Welcomes()
         self.auth_query = AuthQuery(manager, clock)
@@ -107,6 +119,15 @@ class Lobby:
     def enter(self, client: "Client") -> None:
         """A connection was accepted."""
         self.clients[client.id] = client
+
+    async def cancel(self, pid: int, secret: bytes) -> bool:
+        """Deal with a cancel request, here or elsewhere; False if nobody has this key."""
+        target = self.cancel_keys.find(pid, secret)
+        if target is None:
+            return not self.cancel_keys.own(pid) and await self.elsewhere(pid, secret)
+        if (dealt_with := target.cancel_requested()) is not None:
+            await dealt_with
+        return True
 
     def set_apart(self, client: "Client") -> None:
         """The client turns out to be one that does not count."""

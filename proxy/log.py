@@ -232,4 +232,9 @@ def flush(seconds: float = FLUSH_SECONDS) -> bool:
     return _writer.flush(seconds)
 
 
+def leave() -> None:
+    """In a forked process: the log is the other one's, until `setup` is called here."""
+    _writer.leave()
+
+
 atexit.register(flush)

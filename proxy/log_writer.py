@@ -10,12 +10,15 @@ import os
 import queue
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from io import FileIO
 from typing import Final, NamedTuple, Protocol, TextIO
 
 QUEUE_LIMIT: Final = 10_000
 BATCH_LIMIT: Final = 200
 FLUSH_SECONDS: Final = 2.0
+ATOMIC: Final = 4096
+"""Bytes that a pipe takes in one piece (PIPE_BUF), on Linux."""
 
 # RFC 5424, tables 1 and 2; what is missing counts as daemon and debug.
 _FACILITIES: Final = {"user": 1, "daemon": 3, "auth": 4, "authpriv": 10} | {
@@ -40,6 +43,22 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+def whole_lines(lines: Sequence[Line]) -> Iterator[str]:
+    """The lines, as many together as go into a pipe in one piece: other processes write to it, too."""
+    lot: list[str] = []
+    size = 0
+    for line in lines:
+        text = f"{line.text}\n"
+        length = len(text.encode("utf-8", "backslashreplace"))
+        if lot and size + length > ATOMIC:
+            yield "".join(lot)
+            lot, size = [], 0
+        lot.append(text)
+        size += length
+    if lot:
+        yield "".join(lot)
+
+
 class StreamSink:
     """An open text stream, stderr; it is neither opened nor closed here."""
 
@@ -47,8 +66,9 @@ class StreamSink:
         self._stream = stream
 
     def write(self, lines: Sequence[Line]) -> None:
-        self._stream.write("".join(f"{line.text}\n" for line in lines))
-        self._stream.flush()
+        for lot in whole_lines(lines):
+            self._stream.write(lot)
+            self._stream.flush()
 
     def reopen(self) -> None: ...
 
@@ -62,12 +82,14 @@ class FileSink:
         self._path = os.path.abspath(path)
         self._file = self._open()
 
-    def _open(self) -> TextIO:
-        return open(self._path, "a", encoding="utf-8", errors="backslashreplace")
+    def _open(self) -> FileIO:
+        return open(self._path, "ab", buffering=0)
 
     def write(self, lines: Sequence[Line]) -> None:
-        self._file.write("".join(f"{line.text}\n" for line in lines))
-        self._file.flush()
+        # What is appended by one call stays together, whoever else writes to the file.
+        data = "".join(f"{line.text}\n" for line in lines).encode("utf-8", "backslashreplace")
+        while data:
+            data = data[self._file.write(data) or 0 :]
 
     def reopen(self) -> None:
         """Open the path anew, after log rotation; the old file stays in use where that fails."""
@@ -147,6 +169,12 @@ class Writer:
         done = threading.Event()
         self.put(done.set)
         return done.wait(seconds)
+
+    def leave(self) -> None:
+        """In a forked process: let go of what the other one writes to."""
+        for sink in self._sinks:
+            sink.close()
+        self._sinks = []
 
     def use(self, sinks: list[Sink]) -> None:
         """Replace all sinks, after what was put so far."""

@@ -5,7 +5,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from uvloop._version import __version__ as uvloop_version
 
@@ -15,7 +15,6 @@ from config.types import EventLoop
 from proxy import vitals
 from proxy.crowd import Crowd
 from proxy.dialler import Dialler
-from proxy.listener import Listener
 from proxy.lobby import Lobby
 from proxy.pool import states
 from proxy.pool.pool import Pool
@@ -47,6 +46,7 @@ from proxy.snapshot import (
 from proxy.socket_list import Sockets, shown
 from proxy.statement_list import listed
 from proxy.tls_snapshot import TlsSnapshot
+from proxy.transports import is_pump_built
 from proxy.version import VERSION, is_compiled
 
 if TYPE_CHECKING:
@@ -54,6 +54,13 @@ if TYPE_CHECKING:
 
 CONSOLE: Final = "pgbouncer"
 _MICROSECOND = 1000
+
+
+class Doors(Protocol):
+    """Where clients come in."""
+
+    @property
+    def listening(self) -> bool: ...
 
 
 class Observer:
@@ -66,14 +73,14 @@ class Observer:
         lobby: Lobby,
         dialler: Dialler,
         resolver: Resolver,
-        listener: Listener,
+        doors: Doors,
         clock: Callable[[], int],
         number: int = 0,
     ) -> None:
         self._lobby = lobby
         self._dialler = dialler
         self._resolver = resolver
-        self._listener = listener
+        self._doors = doors
         self._clock = clock
         self.number = number
         self.sockets = Sockets(lobby.clients, clock, number)
@@ -292,7 +299,7 @@ class Observer:
     def state(self) -> StateSnapshot:
         """What the whole pooler is doing."""
         return StateSnapshot(
-            paused=self._manager.paused, listening=self._listener.listening, draining=self.draining
+            paused=self._manager.paused, listening=self._doors.listening, draining=self.draining
         )
 
     def reasons(self) -> ReasonCounts:
@@ -315,7 +322,8 @@ class Observer:
         """Which program this is."""
         asyncio = self._manager.settings.event_loop is EventLoop.ASYNCIO
         loop = "asyncio" if asyncio else f"uvloop {uvloop_version}"
-        return BuildInfo(VERSION, platform.python_version(), loop, compiled=is_compiled())
+        pump = not asyncio and is_pump_built()
+        return BuildInfo(VERSION, platform.python_version(), loop, compiled=is_compiled(), pump=pump)
 
     def tls(self) -> TlsSnapshot:
         """Certificates, and handshakes that failed."""

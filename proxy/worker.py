@@ -4,84 +4,103 @@ The one file that knows all the others; it decides nothing that another could de
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import random
-import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable, Collection
-from typing import Final
 
 import config
 from config.changes import applicable, changes
 from config.problems import ConfigError, Problem
 from config.settings import Settings
-from config.types import EventLoop
+from config.types import MAX_WORKERS
 from proxy import log, process
 from proxy.admin.commands import Identity
 from proxy.admin.console import GREETING, Console
-from proxy.cancel import Canceller
+from proxy.cancel import CancelKeys, Canceller
 from proxy.changes import Changes
 from proxy.client import Client
-from proxy.control import Control, Order, OrderRefused, Pause, Reload, Resume, Shutdown, ShutdownMode
+from proxy.control import Control, ShutdownMode
 from proxy.derive import Deriver
 from proxy.dialler import Dialler
-from proxy.errors import Killed, LoginRefused, PoolerError, ShuttingDown
+from proxy.ending import Ending
+from proxy.errors import Killed, LoginRefused, PoolerError
 from proxy.garbage import Garbage
 from proxy.identity import whereabouts
 from proxy.listener import Listener, ListenError
 from proxy.lobby import ConsoleSession, Lobby
+from proxy.loops import loop_factory
+from proxy.member import Member
 from proxy.observer import Observer
 from proxy.pool.database import Database
 from proxy.pool.janitor import PERIOD, Janitor
 from proxy.pool.manager import PoolManager
-from proxy.reasons import ClientClosed, ServerClosed
+from proxy.reasons import ClientClosed
 from proxy.resolver import Resolver
+from proxy.signals import Signals
 from proxy.source import Source
 from proxy.statsline import stats_line
 from proxy.version import version_text
 
 logger = logging.getLogger("howdah")
 
-# Time for PostgreSQL to take leave of the last connections before the process ends (s).
-_FAREWELL: Final = 1.0
-_ORDERS: Final[dict[signal.Signals, Order]] = {
-    signal.SIGHUP: Reload(),
-    signal.SIGUSR1: Pause(),
-    signal.SIGUSR2: Resume(),
-    signal.SIGINT: Shutdown(ShutdownMode.WAIT_FOR_SERVERS),
-    signal.SIGTERM: Shutdown(ShutdownMode.WAIT_FOR_CLIENTS),
-    signal.SIGQUIT: Shutdown(ShutdownMode.IMMEDIATE),
-}
-"""PgBouncer's signals, as they are since 1.23."""
-
 
 def run(settings: Settings, path: str, *, quiet: bool, verbose: int) -> int:
     """Run the daemon to its end; returns the exit code: 0 after a shutdown that was asked for, 1
     otherwise.
     """
-    factory = asyncio.new_event_loop
-    if settings.event_loop is EventLoop.UVLOOP:
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
         return runner.run(Worker(settings, path, quiet=quiet, verbose=verbose).main())
 
 
-class Worker:
-    """Owns listeners, shutdown and the janitor's timer; to `Control` it is the daemon."""
+def serve(sock: socket.socket) -> int:
+    """Be one of many workers, over this end of a link to the supervisor; returns the exit code."""
+    member = Member(sock)
+    begin = member.begin()
+    if begin is None:
+        return 1
+    log.setup(begin.settings, quiet=begin.quiet, verbose=begin.verbose)
+    with asyncio.Runner(loop_factory=loop_factory(begin.settings)) as runner:
+        worker = Worker(
+            begin.settings,
+            begin.path,
+            quiet=begin.quiet,
+            verbose=begin.verbose,
+            number=begin.number,
+            member=member,
+        )
+        return runner.run(worker.main())
 
-    def __init__(self, settings: Settings, path: str, *, quiet: bool = False, verbose: int = 0) -> None:
+
+class Worker:
+    """Owns listeners, shutdown and the janitor's timer; to `Control` it is the daemon.
+
+    One of many has a number, and a member that tells it what the supervisor wants; the only one has neither.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        path: str,
+        *,
+        quiet: bool = False,
+        verbose: int = 0,
+        number: int = 0,
+        member: Member | None = None,
+    ) -> None:
         self._path = path
         self._quiet = quiet
         self._verbose = verbose
+        self.number = number
+        self._member = member
         self.clock = time.perf_counter_ns
         self.changes = Changes()
         self.deriver = Deriver()
         self.resolver = Resolver(lambda: self.manager.settings)
-        numbers = itertools.count(1)
+        # What the ids of clients and servers are made of: no two workers have one in common.
+        numbers = itertools.count(number, MAX_WORKERS) if number else itertools.count(1)
         self.dialler = Dialler(
             self.clock, random.SystemRandom(), self.resolver, self.deriver, self.changes.notify, numbers
         )
@@ -89,21 +108,25 @@ class Worker:
         self.canceller = Canceller(self.dialler, lambda: self.manager.settings.cancel_wait_timeout)
         self.dialler.send_cancel = self.canceller.send
         self.lobby = Lobby(self.manager, self.deriver, self._open_console, self.clock, numbers)
-        self.lobby.on_leave = self.changes.notify
+        self.lobby.cancel_keys = CancelKeys(number)
+        self.lobby.on_leave = self._on_leave
         self.lobby.tls.apply(settings)
         self.dialler.contexts = self.lobby.tls.for_servers
         self.control = Control(self)
-        self.listener = Listener(lambda: Client(self.lobby).behind_gate())
+        self.listener: Listener | Member = Listener(self.make_client) if member is None else member
+        if member is not None:
+            member.belong_to(self)
         self.garbage = Garbage()
         self.lobby.turnstile.tidy = self.garbage.young
         self.janitor = Janitor(self.manager, self.clock())
         self.observer = Observer(self.lobby, self.dialler, self.resolver, self.listener, self.clock)
         self.source: Source = self.observer
         self._stop_http: Callable[[], Awaitable[None]] | None = None
-        self._orders: set[asyncio.Task[None]] = set()
-        self.started = asyncio.Event()
-        self._stopped = asyncio.Event()
-        self._shutdown: ShutdownMode | None = None
+        self.signals = Signals(lambda order: self.control.execute(order), self.is_shutting_down)
+        self.started = self.signals.started
+        self.ending = Ending(self.manager, self.lobby, self.changes, self.listener)
+        if member is not None:
+            self.ending.drained = member.drained
         self._descriptors = process.DescriptorWatch()
 
     # Running.
@@ -111,26 +134,35 @@ class Worker:
     async def main(self) -> int:
         """Start, run until told to stop, and stop."""
         settings = self.manager.settings
-        loop = asyncio.get_running_loop()
-        for number in _ORDERS:
-            loop.add_signal_handler(number, self._on_signal, number)
+        if self._member is None:
+            self.signals.install()
         try:
             await self.listener.start(settings, process.passed_sockets())
-            if settings.metrics_addr:
+            if settings.metrics_addr and self._member is None:
                 await self._start_http(settings)
         except (ListenError, process.ProcessError) as error:
             logger.critical("%s", error)
             self.listener.stop()
             return 1
-        self._sweep_later(loop.time())
+        self._sweep_later(asyncio.get_running_loop().time())
         self.garbage.settle()
-        build = self.observer.build()
-        logger.info("process up: %s, %s", version_text(compiled=build.compiled), build.event_loop)
-        process.notify_ready()
+        if self._member is None:
+            build = self.observer.build()
+            logger.info("process up: %s, %s", version_text(compiled=build.compiled), build.event_loop)
+            process.notify_ready()
         self.started.set()
-        await self._stopped.wait()
+        await self.ending.over.wait()
         await self._stop()
         return 0
+
+    async def _stop(self) -> None:
+        self.listener.stop()
+        if self._stop_http is not None:
+            await self._stop_http()
+        await self.ending.take_leave()
+        self.signals.stop()
+        self.deriver.close()
+        self.lobby.doorkeeper.close()
 
     async def _start_http(self, settings: Settings) -> None:
         # The HTTP library costs 12 MiB: only who wants metrics pays for it.
@@ -155,8 +187,7 @@ class Worker:
                 line = stats_line(self.observer.stats())
                 logger.info("%s", line)
                 process.notify_status(line)
-            if self._shutdown is ShutdownMode.WAIT_FOR_SERVERS:
-                self._refuse_waiting()
+            self.ending.sweep()
             self._watch_descriptors()
             self.lobby.tls.watch()
             self.garbage.sweep(self.lobby)
@@ -168,56 +199,6 @@ class Worker:
         used = len(self.lobby.clients) + self.manager.servers_left(None)
         if self._descriptors.look(used, self.clock()):
             logger.warning("running out of file descriptors: %d connections", used)
-
-    async def _stop(self) -> None:
-        self.lobby.shutting_down = True
-        self.listener.stop()
-        if self._stop_http is not None:
-            await self._stop_http()
-        waited = self._shutdown is not ShutdownMode.IMMEDIATE
-        if waited:
-            await self._let_consoles_answer()
-        farewell = ShuttingDown("pooler is shutting down") if waited else None
-        for client in list(self.lobby.clients.values()):
-            client.finish(farewell, ClientClosed.SHUTDOWN)
-        self.manager.kill_servers(None, ServerClosed.SHUTDOWN)
-        try:
-            async with asyncio.timeout(_FAREWELL):
-                await self.changes.until(lambda: not self.manager.servers_left(None))
-        except TimeoutError:
-            logger.warning("%d servers have not closed", self.manager.servers_left(None))
-        for task in self._orders:
-            task.cancel()
-        self.deriver.close()
-        self.lobby.doorkeeper.close()
-
-    async def _let_consoles_answer(self) -> None:
-        consoles = [client.console for client in self.lobby.clients.values() if client.console is not None]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL):
-                for console in consoles:
-                    await console.settled()
-
-    # Orders from signals.
-
-    def _on_signal(self, number: signal.Signals) -> None:
-        order = _ORDERS[number]
-        if isinstance(order, Shutdown) and self._shutdown is not None:
-            order = Shutdown(ShutdownMode.IMMEDIATE)
-        logger.info("got %s, %s", number.name, _describe(order))
-        task = asyncio.get_running_loop().create_task(self._execute(order))
-        self._orders.add(task)
-        task.add_done_callback(self._orders.discard)
-
-    async def _execute(self, order: Order) -> None:
-        # A signal may come before there is anything to be told.
-        await self.started.wait()
-        try:
-            await self.control.execute(order)
-        except OrderRefused as error:
-            logger.error("%s", error.message)
-        except Exception:
-            logger.exception("carrying out %s failed", order)
 
     # What Control asks of the daemon.
 
@@ -239,7 +220,7 @@ class Worker:
 
     def is_shutting_down(self) -> bool:
         """Whether a shutdown has begun."""
-        return self._shutdown is not None
+        return self.ending.mode is not None
 
     async def pause(self, database: str | None) -> None:
         """Lend no servers any more."""
@@ -309,7 +290,10 @@ class Worker:
     def _apply(self, settings: Settings) -> None:
         for key in changes(self.manager.settings, settings).restart_keys:
             logger.warning("%s has changed, which takes effect after a restart", key)
-        settings = applicable(self.manager.settings, settings)
+        self.apply(applicable(self.manager.settings, settings))
+
+    def apply(self, settings: Settings) -> None:
+        """Take settings that do not ask for a restart. Raises ConfigError and changes nothing."""
         try:
             log.check(settings)
         except OSError as error:
@@ -323,40 +307,32 @@ class Worker:
 
     def shutdown(self, mode: ShutdownMode) -> None:
         """Begin to shut down."""
-        self._shutdown = mode
-        self.lobby.shutting_down = True
+        if self._member is None:
+            process.notify_stopping()
         self.observer.draining = True
-        process.notify_stopping()
-        if mode is ShutdownMode.IMMEDIATE:
-            self._stopped.set()
-            return
-        self.listener.stop_tcp()
-        if mode is ShutdownMode.WAIT_FOR_SERVERS:
-            self.manager.pause(None)
-            self._refuse_waiting()
-            condition = self._no_servers
-        else:
-            condition = self._no_clients
-        task = asyncio.get_running_loop().create_task(self._stop_when(condition, mode))
-        self._orders.add(task)
-        task.add_done_callback(self._orders.discard)
+        self.ending.begin(mode)
 
-    async def _stop_when(self, condition: Callable[[], bool], mode: ShutdownMode) -> None:
-        await self.changes.until(condition)
-        if self._shutdown is mode:
-            what = "server" if mode is ShutdownMode.WAIT_FOR_SERVERS else "client"
-            logger.info("%s connections dropped, exiting", what)
-            self._stopped.set()
+    # What its member asks of one of many.
 
-    def _no_servers(self) -> bool:
-        return not self.manager.servers_left(None)
+    def make_client(self) -> asyncio.Protocol:
+        """What a new connection delivers to."""
+        return Client(self.lobby).behind_gate()
 
-    def _no_clients(self) -> bool:
-        return not self.lobby.ordinary_clients()
+    def _on_leave(self) -> None:
+        self.changes.notify()
+        if self._member is not None:
+            self._member.count()
 
-    def _refuse_waiting(self) -> None:
-        for pool in self.manager.pools_of(None):
-            pool.refuse_waiting(ShuttingDown("server shutting down"), ClientClosed.SHUTDOWN)
+    def orphaned(self) -> None:
+        """The supervisor has gone: finish the transactions, take nobody, and end."""
+        if self.ending.mode is not ShutdownMode.IMMEDIATE:
+            logger.error("the supervisor has gone, ending when the servers are free")
+            self.ending.wait_for_sessions = False
+            self.shutdown(ShutdownMode.WAIT_FOR_SERVERS)
+
+    def end(self) -> None:
+        """All workers are drained: take leave."""
+        self.ending.over.set()
 
     def _database(self, name: str) -> Database:
         return self.manager.databases[name]
@@ -382,15 +358,3 @@ class Worker:
             self.manager.console_stats,
         )
         return console, dict(GREETING)
-
-
-def _describe(order: Order) -> str:
-    if isinstance(order, Shutdown):
-        return {
-            ShutdownMode.IMMEDIATE: "fast exit",
-            ShutdownMode.WAIT_FOR_SERVERS: "shutting down, waiting for all servers to be released",
-            ShutdownMode.WAIT_FOR_CLIENTS: "shutting down, waiting for all clients disconnect",
-        }[order.mode]
-    return {Reload: "re-reading config", Pause: "pausing all activity", Resume: "continuing from pause"}[
-        type(order)
-    ]
