@@ -12,11 +12,11 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Iterable, Iterator
-from time import perf_counter_ns
+from time import perf_counter_ns, time
 from typing import Final, Protocol
 
 from protocol.errors import ProtocolError
-from proxy.certificates import endpoint_hash
+from proxy.certificates import endpoint_hash, read_certificate
 
 RECORD: Final = 8192
 """Most bytes of plain text in a record of ours; PostgreSQL's have no more either."""
@@ -241,17 +241,25 @@ class TlsLayer(asyncio.Protocol):
         """One step of the handshake. Raises SSLWantReadError while it is not over."""
         assert self._object is not None
         self._object.do_handshake()
+        self.resumed = bool(self._object.session_reused)
+        if self.resumed:
+            self._look_again()
         self.handshaking = False
         self._ready = True
         self.version = self._object.version() or ""
         cipher = self._object.cipher()
         self.cipher = cipher[0] if cipher is not None else ""
         self.alpn = self._object.selected_alpn_protocol()
-        self.resumed = bool(self._object.session_reused)
         self._connection.write = self.write
         self._connection.writelines = self.writelines
         self._flush()
         self._connection.wake()
+
+    def _look_again(self) -> None:
+        """OpenSSL looks at certificates in long handshakes only. Raises TlsError for one that has expired."""
+        certificate = self.peer_certificate()
+        if certificate is not None and read_certificate(certificate).expires <= time():
+            raise TlsError("certificate verify failed: certificate has expired")
 
     def _open(self, piece: bytes | memoryview, found: list[bytes]) -> OSError | None:
         """Decrypt what is whole by now; returns why nothing more can come, None if it can."""

@@ -191,6 +191,11 @@ def _make(wish: _Wish) -> _Made:
     if wish.authorities is not None:
         load_authorities(context, wish.authorities)
     context.verify_mode = wish.verify
+    if wish.verify is not ssl.CERT_NONE:
+        # As PostgreSQL does: whose certificate counts is to show it each time. The sessions of TLS 1.2 that
+        # have a number cannot be turned off; with them the layer looks at the certificate again.
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
     context.set_alpn_protocols([ALPN])
     certificates = load_certificate(context, wish.certificate, wish.key)
     return _Made(wish, context, certificates)

@@ -2,12 +2,14 @@ import hashlib
 import random
 import ssl
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from protocol.errors import ProtocolError
+from proxy.certificates import read_certificate
 from proxy.tls import RECORD, TlsError, describe
-from tests.support.certificates import Pair, self_signed
+from tests.support.certificates import Authority, Pair, self_signed
 from tests.support.tls_ends import (
     End,
     begun,
@@ -131,15 +133,45 @@ def test_a_session_is_taken_up_again(version: ssl.TLSVersion) -> None:
     first, server = begun(context)
     settle(first, server)
     assert (first.tls.resumed, server.tls.resumed) == (False, False)
+    again, other = taken_up(first, context, server_context())
+    assert (again.tls.resumed, other.tls.resumed) == (True, True)
+
+
+def taken_up(first: End, context: ssl.SSLContext, server: ssl.SSLContext) -> tuple[End, End]:
+    """A client that offers the session it had, and the server."""
     ours = first.tls._object
     assert ours is not None
     again = End(context, False)
     again.tls._object.session = ours.session  # type: ignore[union-attr]
-    other = End(server_context(), True)
+    other = End(server, True)
     other.tls.begin(b"")
     again.tls.begin(b"")
     settle(again, other)
-    assert (again.tls.resumed, other.tls.resumed) == (True, True)
+    return again, other
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_whose_certificate_expires_takes_no_session_up(
+    version: ssl.TLSVersion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority()
+    files = authority.client("alice").write(tmp_path, "alice")
+    context = client_context()
+    context.maximum_version = version
+    context.load_cert_chain(files.certificate, files.key)
+    server = new_server_context(certificate())
+    server.load_verify_locations(cadata=authority.pem.decode())
+    server.verify_mode = ssl.CERT_REQUIRED
+    first, other = begun(context, server)
+    settle(first, other)
+    _, other = taken_up(first, context, server)
+    assert (other.tls.resumed, other.tls.failure) == (True, None)
+    monkeypatch.setattr(
+        "proxy.tls.time", lambda: read_certificate(other.tls.peer_certificate() or b"").expires
+    )
+    _, other = taken_up(first, context, server)
+    assert str(other.tls.failure) == "certificate verify failed: certificate has expired"
+    assert other.told == ["woken"]
 
 
 # Receiving.

@@ -56,6 +56,8 @@ def test_from_allow_on_there_is_one_that_asks_for_no_certificate(files: Files, m
     assert context is not None
     assert context.verify_mode is ssl.CERT_NONE
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.num_tickets
+    assert not context.options & ssl.OP_NO_TICKET
     assert context.options & ssl.OP_NO_RENEGOTIATION
     assert context.options & ssl.OP_NO_COMPRESSION
     assert not context.options & ssl.OP_NO_TICKET

@@ -149,23 +149,39 @@ def test_certificates_and_connections_are_shown(pooler: Pooler, pki: Pki, page: 
     assert page.value("howdah_tls_handshake_failures_total", side="client") >= 1
 
 
+def come(pooler: Pooler, made: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+    """A client by TLS that has been asked something, behind which tickets would have come."""
+    plain = socket.create_connection(("127.0.0.1", pooler.port), 5)
+    plain.sendall(m.ssl_request())
+    assert plain.recv(1) == b"S"
+    client = made.wrap_socket(plain, server_hostname="localhost", session=session)
+    client.sendall(m.startup({"user": pooler.user, "database": APP}))
+    assert client.recv(1) == b"R"
+    return client
+
+
 def test_who_comes_again_takes_his_session_up(pooler: Pooler, pki: Pki) -> None:
     made = context(pki)
-
-    def come(session: ssl.SSLSession | None) -> ssl.SSLSocket:
-        plain = socket.create_connection(("127.0.0.1", pooler.port), 5)
-        plain.sendall(m.ssl_request())
-        assert plain.recv(1) == b"S"
-        client = made.wrap_socket(plain, server_hostname="localhost", session=session)
-        client.sendall(m.startup({"user": pooler.user, "database": APP}))
-        # Tickets come behind the handshake.
-        assert client.recv(1) == b"R"
-        return client
-
-    with come(None) as first:
+    with come(pooler, made) as first:
         assert not first.session_reused
-        with come(first.session) as again:
+        with come(pooler, made, first.session) as again:
             assert again.session_reused
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_whose_certificate_counts_is_given_no_ticket(
+    launch: Launch, server: Server, pki: Pki, mine: Files, version: ssl.TLSVersion
+) -> None:
+    pooler = launch(databases(server), shown(mine, "verify-full", client_tls_ca_file=str(pki.ca)))
+    made = context(pki)
+    made.maximum_version = version
+    files = pki.client("alice")
+    made.load_cert_chain(files.certificate, files.key)
+    with come(pooler, made) as first:
+        assert first.session is None or not first.session.has_ticket
+        if version is ssl.TLSVersion.TLSv1_3:
+            with come(pooler, made, first.session) as again:
+                assert not again.session_reused
 
 
 @pytest.mark.parametrize(
