@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.compiled import beside_tests, build, copy_of_sources, hot_files, run_tests, wheel_in
+from tests.bench import counts
+from tests.bench.instructions import CannotCount
+from tests.support.compiled import (
+    CannotCompile,
+    beside_tests,
+    build,
+    copy_of_sources,
+    hot_files,
+    kept_wheel,
+    run_tests,
+    wheel_in,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -17,13 +28,13 @@ NO_COMPILER = {"CC": "/bin/false"}
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sources = copy_of_sources(tmp_path_factory.mktemp("sources"))
-    done = build(sources, "1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    if "not compiled" in done.stderr:
-        pytest.skip("needs a C compiler")
-    return wheel_in(sources)
+def wheel() -> Path:
+    try:
+        return kept_wheel()
+    except CannotCompile as reason:
+        if str(reason) != "needs a C compiler":
+            raise
+        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +80,14 @@ def test_the_short_conformance_suite_passes_compiled_and_on_asyncio(copy: Path) 
     files = [f"tests/conformance/test_{name}.py" for name in ("differential", "hand_over", "hostile")]
     done = run_tests(copy, *files, seconds=400, environment={"HOWDAH__EVENT_LOOP": "asyncio"})
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_no_transaction_takes_more_instructions_compiled(copy: Path) -> None:
+    try:
+        found = counts.compared_instructions(counts.COMPILED, copy)
+    except CannotCount as reason:
+        pytest.skip(str(reason))
+    assert not found, counts.table(found)
 
 
 def test_without_a_compiler_the_build_is_plain_and_says_why(tmp_path: Path) -> None:
