@@ -99,7 +99,7 @@ class _User:
             client, wishes = self.client, self.wishes
             if asks(client, wishes):
                 found = client.lobby.auth_query.secrets(wishes.database, wishes.user, client.peer[0])
-                self._secrets = await self._waiting(found) or []
+                self._secrets = await _waiting(client, found) or []
             else:
                 self._secrets = secrets_of(client.lobby.settings, wishes.user)
         return self._secrets
@@ -110,16 +110,19 @@ class _User:
             rows: list[tuple[bytes | None, ...]] = []
             if await self.secrets():
                 asking = self.client.lobby.auth_query
-                rows = await self._waiting(asking.rows(self.wishes.database, MEMBERSHIP, [self.wishes.user]))
+                question = asking.rows(self.wishes.database, MEMBERSHIP, [self.wishes.user])
+                rows = await _waiting(self.client, question)
             self._roles = frozenset(from_wire(row[0]) for row in rows if row[0] is not None)
         return self._roles
 
-    async def _waiting(self, answer: Awaitable[T]) -> T:
-        self.client.waits_for_server = True
-        try:
-            return await answer
-        finally:
-            self.client.waits_for_server = False
+
+async def _waiting(client: "Client", answer: Awaitable[T]) -> T:
+    """The answer of a server; whoever looks meanwhile sees what the client waits for."""
+    client.waits_for_server = True
+    try:
+        return await answer
+    finally:
+        client.waits_for_server = False
 
 
 async def _rule_for(user: _User) -> Rule | None:
@@ -250,11 +253,10 @@ class _Login:
 
     async def _newer(self) -> list[Secret] | None:
         """What the server says by now, where what was remembered is not too young to be doubted."""
-        wishes = self._wishes
+        client, wishes = self._client, self._wishes
+        newer = client.lobby.auth_query.newer(wishes.database, wishes.user, client.peer[0])
         try:
-            return await self._client.lobby.auth_query.newer(
-                wishes.database, wishes.user, self._client.peer[0]
-            )
+            return await _waiting(client, newer)
         except PoolerError as error:
             logger.debug("%sasking again failed: %s", self._client.prefix, error)
             return None
@@ -265,4 +267,4 @@ def is_our_own_user(connection: "Connection", wishes: "Wishes") -> bool:
     if wishes.user != "pgbouncer" or wishes.database not in ADMIN_DATABASES:
         return False
     peer = peer_of(connection.socket())
-    return peer is not None and peer.uid == os.getuid()
+    return peer is not None and peer.is_known and peer.uid == os.getuid()

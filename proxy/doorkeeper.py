@@ -9,6 +9,7 @@ Laws of this file:
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
@@ -57,6 +58,7 @@ NO_PEER: Final = "unix socket login rejected"
 NO_CERTIFICATE: Final = "certificate authentication failed"
 """What a client hears whom the system or a certificate does not know as the user, or whom we do not know."""
 
+_THREADS: Final = 2
 _BY_PLACE: Final = (AnyWhere.SAMEHOST, AnyWhere.SAMENET)
 
 
@@ -78,6 +80,7 @@ class Doorkeeper:
         self._settings = settings
         self.host_names = HostNames(settings)
         self._interfaces: tuple[Interface, ...] = ()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="systemuser")
 
     def apply(self) -> None:
         """The settings have changed."""
@@ -114,7 +117,7 @@ class Doorkeeper:
     async def check_peer(self, client: Visitor, wishes: "Wishes", rule: Rule, roles: Roles) -> None:
         """Raises LoginFailed unless the system user on the other side may be the user."""
         try:
-            name = await system_user(client.connection.socket())
+            name = await system_user(client.connection.socket(), self._threads)
             await self._check(name, wishes.user, rule.map, roles)
         except NoName as error:
             logger.info("%speer login refused: %s", client.prefix, printable(str(error)))
@@ -160,6 +163,7 @@ class Doorkeeper:
     def close(self) -> None:
         """Let go of what it holds."""
         self.host_names.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _address(client: Visitor) -> Address | None:

@@ -5,15 +5,20 @@ make it none at all.
 """
 
 import asyncio
+import functools
 import pwd
 import socket
 import struct
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Final, NamedTuple
 
 from config.pattern import LONGEST_SYSTEM_NAME
 from proxy.certificates import read_certificate
 
+_UID_MAP: Final = "/proc/self/uid_map"
+_ALL_UIDS: Final = ["0", "0", "4294967295"]
+_OVERFLOW_UID: Final = "/proc/sys/kernel/overflowuid"
 _SPECIAL: Final = frozenset(',+"\\<>;')
 Names = Sequence[Sequence[tuple[str, str | None]]]
 """Relative names in the certificate's order, each of one or more attributes and their values."""
@@ -28,6 +33,24 @@ class Peer(NamedTuple):
 
     pid: int
     uid: int
+
+    @property
+    def is_known(self) -> bool:
+        """False if the number only says that the user has none in our user namespace."""
+        return self.uid != overflow_uid()
+
+
+@functools.cache
+def overflow_uid() -> int | None:
+    """The number that Linux shows for all users of other user namespaces; None where there are none such."""
+    try:
+        with open(_UID_MAP) as file:
+            if file.read().split() == _ALL_UIDS:
+                return None
+        with open(_OVERFLOW_UID) as file:
+            return int(file.read())
+    except OSError:
+        return 65534
 
 
 def peer_of(sock: socket.socket | None) -> Peer | None:
@@ -44,13 +67,18 @@ def whereabouts(sock: socket.socket | None, address: str) -> str:
     return address if peer is None else f"{address}(pid {peer.pid}, uid {peer.uid})"
 
 
-async def system_user(sock: socket.socket | None) -> str:
-    """The name of that system user, which may have to be asked of a directory. Raises NoName."""
+async def system_user(sock: socket.socket | None, threads: Executor) -> str:
+    """The name of that system user. Raises NoName.
+
+    It may have to be asked of a directory, which may take its time: in threads that nobody else waits for.
+    """
     peer = peer_of(sock)
     if peer is None:
         raise NoName("not on a unix socket")
+    if not peer.is_known:
+        raise NoName("the system user is of another user namespace")
     try:
-        entry = await asyncio.get_running_loop().run_in_executor(None, pwd.getpwuid, peer.uid)
+        entry = await asyncio.get_running_loop().run_in_executor(threads, pwd.getpwuid, peer.uid)
     except KeyError:
         raise NoName(f"there is no system user with id {peer.uid}") from None
     return _bounded(entry.pw_name)

@@ -4,7 +4,6 @@ Asked of the C library (getifaddrs), because Python's own does not tell masks.
 """
 
 import ctypes
-import ctypes.util
 import socket
 import sys
 from collections.abc import Iterator
@@ -34,7 +33,8 @@ _Entry._fields_ = [
 
 def interfaces() -> tuple[Interface, ...]:
     """Each address of this machine with its mask. Raises OSError."""
-    library = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
+    # What this process has loaded already, the C library among it: to look for that would start programs.
+    library = ctypes.CDLL(None, use_errno=True)
     first = ctypes.POINTER(_Entry)()
     if library.getifaddrs(ctypes.byref(first)) != 0:
         raise OSError(ctypes.get_errno(), "the network interfaces cannot be listed")

@@ -221,6 +221,15 @@ async def test_a_login_that_waits_for_the_server_shows_and_says_so() -> None:
         assert (await peer.error())["M"] == "client_login_timeout (server down)"
 
 
+async def test_a_login_that_waits_to_ask_again_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.auth_query.FRESH_FOR", 0)
+    settings = {"auth_type": "plain", "auth_query_cache": 60, "client_login_timeout": 0.3}
+    async with rig(table(alice="hers"), **settings) as one:
+        assert await by_password(one, "alice", "hers") == "R"
+        one.worker.manager.pause("app")
+        assert await by_password(one, "alice", "wrong") == "client_login_timeout (server down)"
+
+
 async def test_a_client_of_the_console_is_asked_about_in_auth_dbname() -> None:
     settings = {"auth_type": "plain", "auth_dbname": "app", "admin_users": ["alice"]}
     async with rig(table(alice="hers"), **settings) as one:

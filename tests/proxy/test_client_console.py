@@ -115,6 +115,16 @@ async def test_the_back_door_is_closed_by_tcp_and_for_other_system_users(
         await peer.password()
 
 
+async def test_the_back_door_is_closed_where_everybodys_number_might_be_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.identity.overflow_uid", os.getuid)
+    async with Running(tmp_path, auth_type="plain") as running:
+        peer = await running.connect_by_unix_socket()
+        peer.send(m.startup({"user": "pgbouncer", "database": "pgbouncer"}))
+        await peer.password()
+
+
 async def test_a_client_that_waits_is_told_so() -> None:
     async with Rig() as rig:
         peer = await rig.client()

@@ -1,10 +1,13 @@
 """The doorkeeper asks what rules depend on only where it decides, and says little to whom it turns away."""
 
+import asyncio
 import logging
 import os
 import pwd
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
@@ -204,6 +207,24 @@ async def test_a_peer_is_the_user_of_its_name_and_no_other(caplog: pytest.LogCap
         assert await refusal(rules, client, ME) == ""
         assert await refusal(rules, client, "alice\n") == "unix socket login rejected"
     assert f'peer login refused: "{ME}" is not the user "alice\\x0a"' in caplog.text
+
+
+async def test_a_directory_that_hangs_keeps_nobody_from_resolving_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr("proxy.identity.pwd.getpwuid", lambda uid: answered.wait(10))
+    rules = keeper("local all all peer")
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    with unix() as client:
+        hanging = [asyncio.create_task(refusal(rules, client, ME)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(loop.getaddrinfo("localhost", 5432), 5)
+        assert not any(task.done() for task in hanging)
+        answered.set()
+        await asyncio.gather(*hanging, return_exceptions=True)
+    rules.close()
 
 
 async def test_a_peer_may_be_whom_its_map_says(caplog: pytest.LogCaptureFixture) -> None:

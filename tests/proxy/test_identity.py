@@ -3,7 +3,9 @@
 import os
 import pwd
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -19,6 +21,12 @@ Show = Callable[[Name], None]
 
 
 @pytest.fixture
+def threads() -> Iterator[Executor]:
+    with ThreadPoolExecutor(1) as threads:
+        yield threads
+
+
+@pytest.fixture
 def show(monkeypatch: pytest.MonkeyPatch) -> Show:
     """Has the certificate that is read next have these names."""
 
@@ -29,11 +37,11 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Show:
     return shown
 
 
-async def test_the_system_user_on_the_other_side_is_known() -> None:
+async def test_the_system_user_on_the_other_side_is_known(threads: Executor) -> None:
     here, there = socket.socketpair(socket.AF_UNIX)
     with here, there:
         assert peer_of(here) == Peer(os.getpid(), os.getuid())
-        assert await system_user(here) == pwd.getpwuid(os.getuid()).pw_name
+        assert await system_user(here, threads) == pwd.getpwuid(os.getuid()).pw_name
 
 
 def test_who_gives_orders_on_a_unix_socket_is_known_by_process_and_user() -> None:
@@ -44,18 +52,53 @@ def test_who_gives_orders_on_a_unix_socket_is_known_by_process_and_user() -> Non
         assert whereabouts(sock, "10.0.0.1:5") == "10.0.0.1:5"
 
 
-async def test_nobody_is_on_the_other_side_of_tcp() -> None:
+async def test_nobody_is_on_the_other_side_of_tcp(threads: Executor) -> None:
     with socket.socket() as sock:
         assert peer_of(sock) is None
         with pytest.raises(NoName, match="not on a unix socket"):
-            await system_user(sock)
+            await system_user(sock, threads)
     assert peer_of(None) is None
 
 
-async def test_a_user_whom_the_system_does_not_know_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_user_whom_the_system_does_not_know_has_no_name(
+    monkeypatch: pytest.MonkeyPatch, threads: Executor
+) -> None:
     monkeypatch.setattr(identity, "peer_of", lambda sock: Peer(1, 2**31 - 5))
     with pytest.raises(NoName, match="there is no system user with id 2147483643"):
-        await system_user(None)
+        await system_user(None, threads)
+
+
+@pytest.mark.parametrize(
+    ("uid_map", "overflow", "unknown"),
+    [
+        ("         0          0 4294967295\n", "65534\n", None),
+        ("0 1000 1\n1 100000 65536\n", "65534\n", 65534),
+        ("0 1000 1\n", "99\n", 99),
+        (None, None, 65534),
+    ],
+)
+async def test_the_number_of_those_who_have_none_here_is_nobodys_proof(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: Executor,
+    uid_map: str | None,
+    overflow: str | None,
+    unknown: int | None,
+) -> None:
+    for name, text in (("_UID_MAP", uid_map), ("_OVERFLOW_UID", overflow)):
+        monkeypatch.setattr(identity, name, str(tmp_path / name))
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    identity.overflow_uid.cache_clear()
+    try:
+        assert identity.overflow_uid() == unknown
+        assert Peer(1, 0).is_known
+        if unknown is not None:
+            monkeypatch.setattr(identity, "peer_of", lambda sock: Peer(1, unknown))
+            with pytest.raises(NoName, match="of another user namespace"):
+                await system_user(None, threads)
+    finally:
+        identity.overflow_uid.cache_clear()
 
 
 def test_names_of_a_real_certificate() -> None:
