@@ -79,14 +79,17 @@ def version() -> str:
     import platform
     import ssl
 
-    compiled = is_compiled()
+    from proxy.transports import is_pump_built
+
+    compiled, pump = is_compiled(), is_pump_built()
     return "\n".join(
         [
-            version_text(compiled=compiled),
+            version_text(compiled=compiled, pump=pump),
             f"python: {platform.python_implementation()} {platform.python_version()}",
             f"event loop: {_uvloop_version()}",
             f"openssl: {ssl.OPENSSL_VERSION}",
             f"compiled: {'yes' if compiled else 'no'}",
+            f"pump: {'yes' if pump else 'no'}",
         ]
     )
 
@@ -119,7 +122,7 @@ def _run_daemon(options: argparse.Namespace) -> int:
 
 
 def _start(report: "Report", options: argparse.Namespace) -> int:
-    from proxy import log, process, worker
+    from proxy import log, process, supervisor, worker
 
     settings = report.settings
     _import_what_comes_later(settings)
@@ -142,6 +145,10 @@ def _start(report: "Report", options: argparse.Namespace) -> int:
         log.setup(settings, quiet=quiet, verbose=options.verbose)
         _log_warnings(report, options)
         report_limits(settings)
+        if settings.workers > 1:
+            return supervisor.run(
+                settings, options.config, worker.serve, quiet=quiet, verbose=options.verbose
+            )
         return worker.run(settings, options.config, quiet=quiet, verbose=options.verbose)
     except Exception:
         # In the background nobody would see a traceback on stderr.

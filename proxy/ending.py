@@ -44,7 +44,7 @@ class Ending:
         self._waiting: set[asyncio.Task[None]] = set()
         self.mode: ShutdownMode | None = None
         self.over = asyncio.Event()
-        self.drained: Callable[[], bool] | None = None
+        self.drained: Callable[[ShutdownMode], bool] | None = None
         self.wait_for_sessions = True
 
     def begin(self, mode: ShutdownMode) -> None:
@@ -65,7 +65,7 @@ class Ending:
     async def _wait(self, mode: ShutdownMode) -> None:
         servers = mode is ShutdownMode.WAIT_FOR_SERVERS
         await self._changes.until(self._no_servers if servers else self._no_clients)
-        if self.mode is not mode or (self.drained is not None and self.drained()):
+        if self.mode is not mode or (self.drained is not None and self.drained(mode)):
             return
         logger.info("%s connections dropped, exiting", "server" if servers else "client")
         self.over.set()

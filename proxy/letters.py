@@ -77,6 +77,8 @@ class End:
 class Serving:
     """All is built: clients may come."""
 
+    pid: int
+
 
 @dataclass(frozen=True, slots=True)
 class Count:
@@ -91,15 +93,17 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The event loop turns. `used`: connections of both kinds, `lag`: how late its last timer was (s),
-    `cpu`: seconds of processor used since the start.
+    """The event loop turns. `servers`: open connections, `lag`: how late its last timer was (s), `cpu`:
+    seconds of processor used since the start.
     """
 
-    used: int
+    servers: int
     lag: float
     cpu: float
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """There is nothing left that the shutdown waits for."""
+    """There is nothing left that this shutdown waits for."""
+
+    mode: ShutdownMode

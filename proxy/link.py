@@ -50,6 +50,7 @@ class Link:
         self._queue: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._heard = 0
 
     @property
     def closed(self) -> bool:
@@ -144,6 +145,7 @@ class Link:
     def _read(self) -> bool:
         """Read once and deliver; False when there is no more for now."""
         data, descriptors, cut = receive_once(self._sock)
+        self._heard += len(data)
         if not data:
             close_all(descriptors)
             self._end()
@@ -161,6 +163,14 @@ class Link:
         if not self._closed:
             self.close()
             self._lost()
+
+    def finish(self) -> None:
+        """The other process has ended: take what it still had to say, and lose the link."""
+        while not self._closed:
+            before = self._heard
+            self._readable()
+            if self._heard == before:
+                self._end()
 
     def close(self) -> None:
         """Close this end; what is still queued is dropped."""

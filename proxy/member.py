@@ -6,6 +6,7 @@ anything is read from it, so that the supervisor knows which clients of a lost w
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -79,7 +80,7 @@ class Member:
         """Take clients from now on."""
         self._timeout = settings.worker_timeout
         self.link.start()
-        self.link.send(Serving())
+        self.link.send(Serving(os.getpid()))
         self.listening = True
         self._heartbeat()
 
@@ -113,15 +114,15 @@ class Member:
         present = len(lobby.clients) + len(self._adopting)
         self.link.send(Count(self._adopted, present, lobby.special_clients))
 
-    def drained(self) -> bool:
+    def drained(self, mode: ShutdownMode) -> bool:
         """Nothing is left that the shutdown waits for; False if there is no supervisor to tell it."""
-        self.link.send(Drained())
+        self.link.send(Drained(mode))
         return not self.link.closed
 
     def _heartbeat(self) -> None:
         work = self._work
-        used = len(work.lobby.clients) + work.manager.servers_left(None)
-        self.link.send(Heartbeat(used, work.observer.lag or 0.0, time.process_time()))
+        lag = work.observer.lag or 0.0
+        self.link.send(Heartbeat(work.manager.servers_left(None), lag, time.process_time()))
         loop = asyncio.get_running_loop()
         self._beat = loop.call_later(self._timeout / HEARTBEATS or _SELDOM, self._heartbeat)
 

@@ -7,6 +7,9 @@ PACKAGES = ("protocol", "config", "proxy")
 
 WITHOUT_TESTS: dict[str, str] = {
     "protocol/looks.py": "tables; what they do is seen in the framer",
+    "proxy/handle.py": "plain data, seen in the supervisor",
+    "proxy/letters.py": "plain data, seen where they are sent and received",
+    "proxy/loops.py": "one choice, seen in every worker",
     "proxy/notes.py": "plain data, seen in what is made of it",
     "proxy/reasons.py": "enums; their texts are checked where they are shown",
     "proxy/source.py": "typing protocols, erased at run time",
