@@ -25,8 +25,10 @@ HOT = (
     "proxy/notes.py",
     "proxy/pieces.py",
     "proxy/pool/choice.py",
+    "proxy/pool/database.py",
     "proxy/pool/need.py",
     "proxy/pool/parameters.py",
+    "proxy/pool/parties.py",
     "proxy/pool/pool.py",
     "proxy/pool/statements.py",
     "proxy/pool/stats.py",
@@ -96,7 +98,12 @@ def extensions() -> list[Extension]:
         return []
     from mypyc.build import mypycify
 
-    return mypycify([*MYPY_OPTIONS, *HOT], opt_level="3", group_name="howdah")
+    made = mypycify([*MYPY_OPTIONS, *HOT], opt_level="3", group_name="howdah")
+    if new_compiler().compiler_type == "unix":
+        for extension in made:
+            # Else functions call one another through a table, lest one be replaced as they are loaded.
+            extension.extra_compile_args.append("-fno-semantic-interposition")
+    return made
 
 
 setup(ext_modules=extensions(), setup_requires=[COMPILER] if wanted() else [])

@@ -26,13 +26,14 @@ from proxy.log import prefix
 from proxy.pool import states
 from proxy.pool.interfaces import Host
 from proxy.pool.parameters import CHANGED, NOTHING_APPLIED, Applied, Values
+from proxy.pool.parties import PooledServer
 from proxy.pool.statements import ServerStatements
 from proxy.quarantine import Violation, kind_of, last_messages
 from proxy.reasons import ServerClosed, Unclean
 
 if TYPE_CHECKING:
     from proxy.dialler import Network
-    from proxy.pool.interfaces import PooledSession
+    from proxy.pool.parties import PooledSession
     from proxy.pool.pool import Pool
 
 logger = logging.getLogger("howdah")
@@ -46,7 +47,7 @@ _ALTERING: Final = (b"CREATE", b"ALTER", b"DROP", b"IMPORT", b"DO\0")
 DRAIN_MOST: Final = 1 << 20
 
 
-class Server:
+class Server(PooledServer):
     """Times are nanoseconds. `status` is the transaction status, STATUS_BUSY from a write to its
     ReadyForQuery.
 
@@ -65,37 +66,20 @@ class Server:
         "_watch",
         "address",
         "altered",
-        "applied",
-        "boot",
-        "cancels",
-        "close_needed",
         "close_reason",
         "closing",
-        "closing_since",
-        "connected_at",
         "connection",
         "encryption",
         "errored",
-        "expires_at",
         "framer",
         "generation",
         "host",
-        "id",
-        "listening",
         "opening",
         "outstanding",
         "pid",
-        "pool",
-        "prefix",
-        "released_at",
         "secret",
-        "session",
-        "state",
         "statements",
-        "status",
         "suspect",
-        "used",
-        "values",
     )
 
     def __init__(self, number: int, pool: "Pool", host: Host, boot: Applied, network: "Network") -> None:
@@ -106,22 +90,22 @@ class Server:
         self._network = network
         self.address: tuple[str, int] = (host.name, host.port)
         self.state = states.LOGIN
-        self.session: PooledSession | None = None
+        self.session = None
         self.connection = Connection(self)
         self.encryption: Encryption | None = None
         self.framer = Framer(BACKEND_LOOK_NAMES, BACKEND)
         self.outstanding = Outstanding()
         self.statements = ServerStatements()
         self.altered = False
-        self.status: int = tags.STATUS_BUSY
-        self.values: Values = pool.tracked.unknown
-        self.applied: Applied = NOTHING_APPLIED
+        self.status = tags.STATUS_BUSY
+        self.values = pool.tracked.unknown
+        self.applied = NOTHING_APPLIED
         self.pid = 0
         self.secret = b""
         self.listening = self.used = self.errored = False
         self.generation = 0
         self.connected_at = self.released_at = self.expires_at = 0
-        self.close_needed: ServerClosed | None = None
+        self.close_needed = None
         self.close_reason: ServerClosed | None = None
         self.closing = False
         self.closing_since = 0
@@ -190,7 +174,7 @@ class Server:
 
     def parted(self) -> None:
         """Its session has parted from it; cancels for that session no longer apply."""
-        if self.pool.common.audit_release and self.session is not None:
+        if self.pool.careful and self.pool.common.audit_release and self.session is not None:
             self.suspect = Suspect(self.session.id, self.session.user, self._application())
         self.session = None
         self._cancel_again = False

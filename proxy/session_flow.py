@@ -19,6 +19,7 @@ from protocol.looks import (
 )
 from proxy.pieces import Piece
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values
+from proxy.pool.parties import SweptSession
 from proxy.prepared import Prepared
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _LOOKS: Final = (FRONTEND_LOOK_IDLE, FRONTEND_LOOK, FRONTEND_LOOK_COPY)
 _LOOKS_NAMES: Final = (FRONTEND_LOOK_NAMES_IDLE, FRONTEND_LOOK_NAMES, FRONTEND_LOOK_NAMES_COPY)
 
 
-class Flow:
+class Flow(SweptSession):
     """The state of one session. Times are nanoseconds; `held` is None unless pieces wait: for a server, or if
     `_stalled` for the server to answer what was sent before.
     """
@@ -60,24 +61,14 @@ class Flow:
         "_stops",
         "_takes_copy",
         "_withheld",
-        "applied",
-        "boot",
         "client",
         "closed",
         "connection",
         "framer",
         "held",
-        "id",
-        "idle_since",
-        "notified",
         "pool",
         "prepared",
-        "query_started",
         "server",
-        "user",
-        "values",
-        "waiting_since",
-        "xact_started",
     )
 
     def __init__(

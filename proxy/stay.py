@@ -12,6 +12,7 @@ from protocol.frontend import Query
 from proxy.errand import Errand
 from proxy.errors import PoolerError, ServerLost
 from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values
+from proxy.pool.parties import PooledSession
 from proxy.reasons import ClientClosed, ServerClosed
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from proxy.server import Server
 
 
-class Stay:
+class Stay(PooledSession):
     """Of one client, or of nobody in particular (number 0). Fits any server. Used once."""
 
     def __init__(self, number: int, pool: "Pool", user: str = "") -> None:

@@ -7,6 +7,7 @@ PACKAGES = ("protocol", "config", "proxy")
 
 WITHOUT_TESTS: dict[str, str] = {
     "protocol/looks.py": "tables; what they do is seen in the framer",
+    "protocol/native.py": "names for the compiler",
     "proxy/handle.py": "plain data, seen in the supervisor",
     "proxy/letters.py": "plain data, seen where they are sent and received",
     "proxy/loops.py": "one choice, seen in every worker",
@@ -14,6 +15,7 @@ WITHOUT_TESTS: dict[str, str] = {
     "proxy/reasons.py": "enums; their texts are checked where they are shown",
     "proxy/source.py": "typing protocols, erased at run time",
     "proxy/pool/interfaces.py": "typing protocols, erased at run time",
+    "proxy/pool/parties.py": "base classes that do nothing by themselves",
     "proxy/pool/states.py": "constants",
     "proxy/pool/units.py": "one constant",
 }

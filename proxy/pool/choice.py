@@ -1,4 +1,4 @@
-"""Which idle server a session gets, and which has to answer a query of ours first."""
+"""Which idle server a session gets, which has to answer a query of ours first, and which one goes."""
 
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Final
 from config.types import PoolMode
 from proxy.pool import states
 from proxy.pool.units import SECOND
+from proxy.reasons import ServerClosed
 
 if TYPE_CHECKING:
-    from proxy.pool.interfaces import PooledServer, PooledSession
+    from proxy.pool.parties import PooledServer, PooledSession
     from proxy.pool.pool import Pool
 
 # Looking up a member of an enum takes longer than all else that is done with it on the hot path.
@@ -16,6 +17,9 @@ _SESSION: Final = PoolMode.SESSION
 
 # How many idle servers a checkout looks at for one whose parameters fit already.
 _LOOK_AT: Final = 8
+# A server is handed from one pool to another at a shared limit only after it served this long (ns): a login
+# costs milliseconds, and two busy pools would otherwise trade connections at every transaction.
+_LEASE_QUANTUM: Final = SECOND // 10
 
 
 def choose(pool: "Pool", session: "PooledSession", now: int) -> "PooledServer | None":
@@ -28,13 +32,10 @@ def choose(pool: "Pool", session: "PooledSession", now: int) -> "PooledServer | 
         return None
     if pool.mode is _SESSION:
         return _choose_suitable(pool, session, now)
-    common = pool.common
-    first = next(iter(idle) if common.server_round_robin else reversed(idle))
+    first = next(iter(idle) if pool.round_robin else reversed(idle))
     if first.values is session.values and first.applied is session.applied:
-        if now - first.released_at <= common.server_check_delay * SECOND:
-            return first
-        return _fresh(pool, first, now)
-    for server in islice(idle if common.server_round_robin else reversed(idle), _LOOK_AT):
+        return first if now - first.released_at <= pool.check_delay else _fresh(pool, first, now)
+    for server in islice(idle if pool.round_robin else reversed(idle), _LOOK_AT):
         if server.values is session.values and server.applied is session.applied:
             return _fresh(pool, server, now)
     return _fresh(pool, first, now)
@@ -43,7 +44,7 @@ def choose(pool: "Pool", session: "PooledSession", now: int) -> "PooledServer | 
 def _choose_suitable(pool: "Pool", session: "PooledSession", now: int) -> "PooledServer | None":
     """Only a server started with what this client asked for: RESET goes back to that."""
     idle = pool.servers[states.IDLE]
-    for server in idle if pool.common.server_round_robin else reversed(idle):
+    for server in idle if pool.round_robin else reversed(idle):
         if server.boot == session.boot:
             return _fresh(pool, server, now)
     return None
@@ -51,8 +52,7 @@ def _choose_suitable(pool: "Pool", session: "PooledSession", now: int) -> "Poole
 
 def _fresh(pool: "Pool", server: "PooledServer", now: int) -> "PooledServer | None":
     """The server, unless it must be tested before it is lent (server_check_delay, server_check_query)."""
-    common = pool.common
-    if not common.server_check_query or now - server.released_at <= common.server_check_delay * SECOND:
+    if now - server.released_at <= pool.check_delay or not pool.common.server_check_query:
         return server
     probe(pool, server, now)
     return None
@@ -62,3 +62,27 @@ def probe(pool: "Pool", server: "PooledServer", now: int) -> None:
     """Have a server prove that it still answers; then the pool hears `tested`, or the server closes."""
     pool.move(server, states.TESTED)
     server.check(pool.common.server_check_query, now)
+
+
+def must_close(pool: "Pool", server: "PooledServer", now: int) -> ServerClosed | None:
+    """Why a clean server should not stay, if there is a reason."""
+    if server.close_needed is not None:
+        return server.close_needed
+    if pool.database.paused:
+        return ServerClosed.PAUSED
+    if now >= server.expires_at:
+        return ServerClosed.LIFETIME
+    claimed = pool.leases.claimed_since(pool.key)
+    if claimed is not None and _should_yield(pool, claimed, server, now):
+        return ServerClosed.EVICTED
+    return None
+
+
+def _should_yield(pool: "Pool", claimed: int, server: "PooledServer", now: int) -> bool:
+    """Whether a client of another pool, waiting since `claimed` for a shared slot, goes first."""
+    if pool.servers[states.CLOSING]:
+        return False  # Its slot is as good, and one claim must not close all that is released.
+    if not pool.waiting:
+        return True
+    own = next(iter(pool.waiting)).waiting_since
+    return claimed < own and now - server.connected_at >= _LEASE_QUANTUM

@@ -1,24 +1,21 @@
-"""What a pool asks of servers, of sessions, of the ledger of limits and of the network.
+"""What a pool asks of the ledger of limits and of the network, and a session of its client.
 
 Typing only: nothing here exists at run time, so a test double needs no base class, and hot files can be
 compiled.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from proxy.reasons import ClientClosed, ServerClosed
+from proxy.pool.parties import PooledServer as PooledServer
+from proxy.pool.parties import PooledSession as PooledSession
+from proxy.reasons import ClientClosed
 
 if TYPE_CHECKING:
     from protocol.errors import ProtocolError
     from proxy.errors import PoolerError
-    from proxy.pool.parameters import Applied, Values
+    from proxy.pool.parameters import Applied
     from proxy.pool.pool import Pool
-
-
-Lent: TypeAlias = Any
-"""A server as a session gets it back from its pool: whatever kind the pool's dialler makes, which the pool
-itself does not know."""
 
 
 class PoolKey(NamedTuple):
@@ -43,62 +40,6 @@ class Host(NamedTuple):
         return self.name.startswith(("/", "@"))
 
 
-class PooledSession(Protocol):
-    """A session as its pool sees it. Times are nanoseconds; `user` is who the client logged in as."""
-
-    id: int
-    user: str
-    values: "Values"
-    applied: "Applied"
-    boot: "Applied"
-    waiting_since: int
-    notified: bool
-
-    def assigned(self, server: Lent, now: int) -> bool:
-        """The server is lent to this session. False: the session has left, take the next."""
-        ...
-
-    def refused(self, error: "PoolerError", reason: ClientClosed) -> None:
-        """There will be no server; the client is told why and closed."""
-        ...
-
-    def still_waiting(self) -> None:
-        """The queue is long (query_wait_notify): tell the client."""
-        ...
-
-    def server_lost(self, server: Lent, error: "PoolerError | ProtocolError | None", now: int) -> None:
-        """The server lent to this session is gone; `error` is what to tell the client, None if it knows."""
-        ...
-
-    def server_full(self) -> None:
-        """The server takes requests too slowly."""
-        ...
-
-    def server_drained(self) -> None:
-        """The server takes requests again."""
-        ...
-
-    def aligned(self, server: Lent, error: bytes | None, now: int) -> None:
-        """The server has been given this session's parameters, or PostgreSQL has refused them."""
-        ...
-
-
-class SweptSession(PooledSession, Protocol):
-    """What the janitor asks of a logged-in session besides."""
-
-    query_started: int
-    xact_started: int
-    idle_since: int
-
-    def is_idle(self) -> bool:
-        """Whether the client asks for nothing at the moment and is in no transaction."""
-        ...
-
-    def unable_to_write_since(self) -> int:
-        """Since when the client takes nothing of what it is sent; 0 if it does."""
-        ...
-
-
 class SessionClient(Protocol):
     """A session's client, as the session sees it."""
 
@@ -110,56 +51,6 @@ class SessionClient(Protocol):
 
     def notify_waiting(self) -> None:
         """Tell the client that it waits for a server."""
-        ...
-
-
-class PooledServer(Protocol):
-    """A server as its pool sees it. Times are nanoseconds."""
-
-    id: int
-    pool: "Pool"
-    state: int
-    session: PooledSession | None
-    values: "Values"
-    applied: "Applied"
-    boot: "Applied"
-    connected_at: int
-    released_at: int
-    expires_at: int
-    closing_since: int
-    close_needed: ServerClosed | None
-    cancels: int
-    listening: bool
-    used: bool
-    """Whether a session has ever had it."""
-    status: int
-
-    @property
-    def prefix(self) -> str:
-        """How its log lines begin."""
-        ...
-
-    def close(self, reason: ServerClosed) -> None:
-        """Say goodbye and wait for PostgreSQL's EOF; the pool hears of it through `Pool.gone`."""
-        ...
-
-    def abort(self) -> None:
-        """Close without waiting."""
-        ...
-
-    def cleanup(self) -> str:
-        """What its last session did that the next must not see: a query that undoes it, or nothing."""
-        ...
-
-    def check(self, query: str, now: int) -> None:
-        """Run a query of ours; then the pool hears `Pool.tested`, or the server closes."""
-        ...
-
-    def audit(self, now: int) -> bool:
-        """Look for what its last session left behind, if that is wanted (audit_release) and not done yet.
-
-        True: a query is under way; then the pool hears `Pool.tested`, or `Pool.unused` of a new server.
-        """
         ...
 
 

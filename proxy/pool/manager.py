@@ -243,7 +243,7 @@ class PoolManager:
         self._load_databases()
         now = self.clock()
         for pool in list(self.pools.values()):
-            pool.common = settings
+            pool.apply(settings)
             if pool.database.dead:
                 self.close_servers(pool, ServerClosed.RECONNECT)
                 continue

@@ -18,12 +18,13 @@ from config.settings import Settings
 from config.types import PoolMode
 from proxy.errors import LoginRetry, PoolerError
 from proxy.pool import states
-from proxy.pool.choice import choose, probe
+from proxy.pool.choice import choose, must_close, probe
 from proxy.pool.database import Database, User
 from proxy.pool.hosts import Hosts
-from proxy.pool.interfaces import Dialler, Leases, Lent, PooledServer, PooledSession, PoolKey, SweptSession
+from proxy.pool.interfaces import Dialler, Leases, PoolKey
 from proxy.pool.need import full, may_use_reserve, wanted_by, wants_server
 from proxy.pool.parameters import Accepted, Tracked
+from proxy.pool.parties import Lent, PooledServer, PooledSession, SweptSession
 from proxy.pool.statements import Registry
 from proxy.pool.stats import Stats
 from proxy.pool.units import SECOND
@@ -36,19 +37,20 @@ _TRANSACTION: Final = PoolMode.TRANSACTION
 logger = logging.getLogger("howdah")
 
 _SERVICEABLE: Final = (states.IDLE, states.ACTIVE, states.USED, states.TESTED, states.BEING_CANCELED)
-# A server is handed from one pool to another at a shared limit only after it served this long (ns): a login
-# costs milliseconds, and two busy pools would otherwise trade connections at every transaction.
-_LEASE_QUANTUM: Final = SECOND // 10
 
 
 class Pool:
     """Times are nanoseconds. A reload replaces `settings` (what holds for this pool) and `common` (what holds
-    for all) as a whole. `open` counts the servers in all states, those that are closing too."""
+    for all) as a whole; what each transaction needs of the latter is kept apart (`apply`). `open` counts the
+    servers in all states, those that are closing too.
+    """
 
     __slots__ = (
         "_serving",
         "_settings_by_user",
         "accepted",
+        "careful",
+        "check_delay",
         "common",
         "credential",
         "database",
@@ -61,6 +63,7 @@ class Pool:
         "open",
         "refusal",
         "refused_until",
+        "round_robin",
         "servers",
         "sessions",
         "settings",
@@ -91,7 +94,7 @@ class Pool:
         self.database = database
         self.user = user
         self.settings = settings
-        self.common = common
+        self.apply(common)
         self.mode = settings.pool_mode
         self.tracked = tracked
         self.statements = statements
@@ -135,6 +138,16 @@ class Pool:
             known = self.common.for_pool(self.key.database, session.user)
             self._settings_by_user[session.user] = known
         return known
+
+    def apply(self, common: Settings) -> None:
+        """Take new settings. To read one takes longer than most else that is done for a transaction: so
+        these.
+        """
+        self.common = common
+        self.round_robin: bool = common.server_round_robin
+        self.check_delay = int(common.server_check_delay * SECOND)
+        # Whether something of ours may run at a release although nothing is to be undone.
+        self.careful: bool = common.server_reset_query_always or common.audit_release
 
     # Lending.
 
@@ -222,8 +235,7 @@ class Pool:
             and server.close_needed is None
             and not self.leases.contended
             and not self.database.paused
-            and not self.common.server_reset_query_always
-            and not self.common.audit_release
+            and not self.careful
         ):
             # Nothing speaks against it: the way that nearly every transaction ends.
             lent = server.state == states.ACTIVE
@@ -238,7 +250,7 @@ class Pool:
             self.move(server, states.BEING_CANCELED)
             return
         reset = self._reset_query(server)
-        if reset and self._must_close(server, now) is None:
+        if reset and must_close(self, server, now) is None:
             self.move(server, states.TESTED)
             server.check(reset, now)
             return
@@ -360,7 +372,7 @@ class Pool:
     # Coming back.
 
     def _idle(self, server: PooledServer, now: int) -> None:
-        reason = self._must_close(server, now)
+        reason = must_close(self, server, now)
         if reason is not None:
             server.close(reason)
             return
@@ -369,28 +381,6 @@ class Pool:
         self.move(server, states.IDLE)
         if self.waiting:
             self.serve(now)
-
-    def _must_close(self, server: PooledServer, now: int) -> ServerClosed | None:
-        """Why a clean server should not stay, if there is a reason."""
-        if server.close_needed is not None:
-            return server.close_needed
-        if self.database.paused:
-            return ServerClosed.PAUSED
-        if now >= server.expires_at:
-            return ServerClosed.LIFETIME
-        claimed = self.leases.claimed_since(self.key)
-        if claimed is not None and self._should_yield(claimed, server, now):
-            return ServerClosed.EVICTED
-        return None
-
-    def _should_yield(self, claimed: int, server: PooledServer, now: int) -> bool:
-        """Whether a client of another pool, waiting since `claimed` for a shared slot, goes first."""
-        if self.servers[states.CLOSING]:
-            return False  # Its slot is as good, and one claim must not close all that is released.
-        if not self.waiting:
-            return True
-        own = next(iter(self.waiting)).waiting_since
-        return claimed < own and now - server.connected_at >= _LEASE_QUANTUM
 
     def _reset_query(self, server: PooledServer) -> str:
         """What must run before the next session may have this server; empty for nothing."""

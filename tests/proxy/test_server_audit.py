@@ -146,7 +146,7 @@ def test_a_client_that_leaves_in_the_middle_is_judged_when_its_query_is_over(
 def test_it_may_be_switched_on_and_off_while_running(caplog: pytest.LogCaptureFixture) -> None:
     book = Playbook()
     book.client("Q a")
-    book.pool.common = book.pool.common.with_value("audit_release", "1")
+    book.pool.apply(book.pool.common.with_value("audit_release", "1"))
     book.to_server("Q a")
     book.server(*OK)
     answers(book, *WITH_PATH)
@@ -155,7 +155,7 @@ def test_it_may_be_switched_on_and_off_while_running(caplog: pytest.LogCaptureFi
     book.server(*OK)
     answers(book, "u u none", "other", "0", "0", "0", "0", "1")
     assert [line.partition(": ")[2] for line in told(caplog)] == ["cursor"]
-    book.pool.common = book.pool.common.with_value("audit_release", "0")
+    book.pool.apply(book.pool.common.with_value("audit_release", "0"))
     book.client("Q a")
     book.server(*OK)
     book.to_server("Q a")

@@ -1,17 +1,18 @@
 """Servers, sessions and a dialler without a network: they do what a test says and remember what they hear."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from config.settings import Settings
 from protocol import tags
 from protocol.errors import ProtocolError
 from proxy.errors import PoolerError
+from proxy.log import Prefix
 from proxy.pool import states
-from proxy.pool.interfaces import Host, PooledServer, PooledSession
+from proxy.pool.interfaces import Host
 from proxy.pool.janitor import Janitor
 from proxy.pool.manager import PoolManager
-from proxy.pool.parameters import NOTHING_APPLIED, Applied, Values
+from proxy.pool.parameters import NOTHING_APPLIED, Applied
+from proxy.pool.parties import PooledServer, SweptSession
 from proxy.pool.pool import Pool
 from proxy.reasons import ClientClosed, ServerClosed, Unclean
 from tests.support.clock import Clock
@@ -29,41 +30,32 @@ class Steady:
         return self.value
 
 
-@dataclass(eq=False, repr=False)
-class FakeServer:
+class FakeServer(PooledServer):
     """A server whose PostgreSQL is the test: `open`, `answer`, `finish` say what that does."""
 
-    id: int
-    pool: Pool
-    host: Host
-    boot: Applied
-    clock: Callable[[], int]
-    state: int = states.LOGIN
-    session: PooledSession | None = None
-    values: Values = ()
-    applied: Applied = NOTHING_APPLIED
-    connected_at: int = 0
-    released_at: int = 0
-    expires_at: int = FAR
-    closing_since: int = 0
-    close_needed: ServerClosed | None = None
-    cancels: int = 0
-    listening: bool = False
-    used: bool = False
-    status: int = tags.STATUS_IDLE
-    closed_because: ServerClosed | None = None
-    aborted: bool = False
-    asked: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.values = self.pool.tracked.unknown
+    def __init__(self, number: int, pool: Pool, host: Host, boot: Applied, clock: Callable[[], int]) -> None:
+        self.id = number
+        self.pool = pool
+        self.host = host
+        self.boot = boot
+        self.clock = clock
+        self.prefix = Prefix(f"S-{number}: ")
+        self.state = states.LOGIN
+        self.session = None
+        self.values = pool.tracked.unknown
+        self.applied = NOTHING_APPLIED
+        self.connected_at = self.released_at = self.closing_since = 0
+        self.expires_at = FAR
+        self.close_needed = None
+        self.cancels = 0
+        self.listening = self.used = False
+        self.status = tags.STATUS_IDLE
+        self.closed_because: ServerClosed | None = None
+        self.aborted = False
+        self.asked: list[str] = []
 
     def __repr__(self) -> str:
         return f"<server {self.id} {states.SERVER_STATES[self.state]}>"
-
-    @property
-    def prefix(self) -> str:
-        return f"S-{self.id}: "
 
     def close(self, reason: ServerClosed) -> None:
         if self.closed_because is not None:
@@ -127,34 +119,29 @@ class FakeServer:
             session.server_lost(self, None, self.clock())
 
 
-@dataclass(eq=False, repr=False)
-class FakeSession:
+class FakeSession(SweptSession):
     """A client that wants a server now and then. `here`: whether it takes one that is handed to it."""
 
-    id: int
-    pool: Pool
-    clock: Clock
-    user: str = "alice"
-    boot: Applied = NOTHING_APPLIED
-    values: Values = ()
-    applied: Applied = NOTHING_APPLIED
-    here: bool = True
-    waiting_since: int = 0
-    notified: bool = False
-    query_started: int = 0
-    xact_started: int = 0
-    idle_since: int = 0
-    stuck_since: int = 0
-    server: FakeServer | None = None
-    error: PoolerError | None = None
-    reason: ClientClosed | None = None
-    lost: int = 0
-    told: int = 0
-    on_refused: Callable[[], None] | None = None
-    on_assigned: Callable[[FakeServer], None] | None = None
-
-    def __post_init__(self) -> None:
-        self.values = self.values or self.pool.tracked.unknown
+    def __init__(
+        self, number: int, pool: Pool, clock: Clock, user: str = "alice", boot: Applied = NOTHING_APPLIED
+    ) -> None:
+        self.id = number
+        self.pool = pool
+        self.clock = clock
+        self.user = user
+        self.boot = boot
+        self.values = pool.tracked.unknown
+        self.applied = NOTHING_APPLIED
+        self.here = True
+        self.notified = False
+        self.waiting_since = self.query_started = self.xact_started = self.stuck_since = 0
+        self.idle_since = clock()
+        self.server: FakeServer | None = None
+        self.error: PoolerError | None = None
+        self.reason: ClientClosed | None = None
+        self.lost = self.told = 0
+        self.on_refused: Callable[[], None] | None = None
+        self.on_assigned: Callable[[FakeServer], None] | None = None
 
     def __repr__(self) -> str:
         return f"<session {self.id}>"
@@ -263,7 +250,7 @@ class World:
         """A logged-in client."""
         self._sessions += 1
         pool = pool or self.pool()
-        session = FakeSession(self._sessions, pool, self.clock, user, boot, idle_since=self.clock())
+        session = FakeSession(self._sessions, pool, self.clock, user, boot)
         pool.sessions[session] = session
         return session
 
