@@ -4,7 +4,7 @@ Typing only: nothing here exists at run time, so a test double needs no base cla
 compiled.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from proxy.pool.parties import PooledServer as PooledServer
@@ -60,6 +60,11 @@ class Leases(Protocol):
     contended: bool
     """Whether any pool was refused because of a limit it shares with others, and still waits."""
 
+    @property
+    def asked(self) -> Container[PoolKey]:
+        """Pools that `take` has refused until another process has decided."""
+        ...
+
     def take(self, key: PoolKey, *, reserve: bool, since: int | None) -> bool:
         """Lease one server for a pool whose oldest client waits since `since`; None: nobody waits, the pool
         is below its minimum. False: a limit is reached.
@@ -78,6 +83,14 @@ class Leases(Protocol):
         """Since when the longest-waiting other pool has waited for a slot this pool could free; None:
         nobody.
         """
+        ...
+
+    def yields(self, server: PooledServer) -> bool:
+        """Whether a server that was just given back has gone to another process."""
+        ...
+
+    def floor(self, key: PoolKey, minimum: int) -> int:
+        """How many servers the pool keeps in this process if it shall keep so many."""
         ...
 
 

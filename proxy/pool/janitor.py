@@ -101,6 +101,7 @@ class Janitor:
     def _sweep_idle_servers(self, pool: Pool, now: int) -> None:
         common = pool.common
         size = pool.settings.pool_size
+        floor = pool.leases.floor(pool.key, pool.settings.min_pool_size)
         for server in [*pool.servers[states.USED], *pool.servers[states.IDLE]]:
             rested = now - server.released_at
             staying = pool.open - len(pool.servers[states.CLOSING])
@@ -110,7 +111,7 @@ class Janitor:
                 server.close(ServerClosed.LIFETIME)
             elif size and staying > size + pool.settings.reserve_pool_size:
                 server.close(ServerClosed.OVER_LIMIT)
-            elif _over(rested, common.server_idle_timeout) and staying > pool.settings.min_pool_size:
+            elif _over(rested, common.server_idle_timeout) and staying > floor:
                 server.close(ServerClosed.IDLE_TIMEOUT)
             elif (
                 server.state == states.IDLE

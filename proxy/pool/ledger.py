@@ -9,19 +9,41 @@ free slot of each limit is kept: under two full limits it would never find both 
 
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from proxy.pool.interfaces import PoolKey
+from config import effective
+from config.settings import Settings
+from proxy.pool.interfaces import PooledServer, PoolKey
 
 
 class Limits(NamedTuple):
     """What binds one pool; 0 is no limit. PgBouncer's pool_size, reserve_pool_size, max_db_connections,
-    max_user_connections."""
+    max_user_connections; and min_pool_size, up to which servers are opened for nobody."""
 
     pool: int
     reserve: int
     database: int
     user: int
+    minimum: int = 0
+
+
+NO_SERVERS: Final = Limits(-1, 0, 0, 0)
+
+
+def limits_of(settings: Settings, key: PoolKey) -> Limits:
+    """What the settings allow a pool; nothing where its database is gone."""
+    try:
+        resolve = effective.for_auth_pool if key.asks else effective.for_pool
+        pool = resolve(settings, key.database, key.user)
+    except LookupError:
+        return NO_SERVERS
+    return Limits(
+        pool.pool_size,
+        pool.reserve_pool_size,
+        effective.max_db_connections(settings, key.database),
+        effective.max_user_connections(settings, key.user),
+        pool.min_pool_size,
+    )
 
 
 class Ledger:
@@ -42,6 +64,7 @@ class Ledger:
         self._users: Counter[str] = Counter()
         self._refused: dict[PoolKey, int] = {}
         self.contended = False
+        self.asked: frozenset[PoolKey] = frozenset()
 
     def of_pool(self, key: PoolKey) -> int:
         """Servers leased to a pool."""
@@ -109,6 +132,14 @@ class Ledger:
             since for other, since in self._refused.items() if other != key and self._helps(key, other, first)
         ]
         return min(claims, default=None)
+
+    def yields(self, server: PooledServer) -> bool:
+        """There is no other process."""
+        return False
+
+    def floor(self, key: PoolKey, minimum: int) -> int:
+        """There is no other process that could keep some of them."""
+        return minimum
 
     def claims(self) -> int:
         """How many pools wait for a slot of a shared limit."""

@@ -14,6 +14,7 @@ from proxy.pool.backoff import Random
 from proxy.pool.database import Database, User
 from proxy.pool.hosts import DEFAULT_UNIX_SOCKET_DIR, Hosts
 from proxy.pool.interfaces import Dialler, PooledServer, PoolKey
+from proxy.pool.leases import RemoteLeases
 from proxy.pool.ledger import Ledger, Limits
 from proxy.pool.parameters import Tracked
 from proxy.pool.pool import Pool
@@ -31,7 +32,12 @@ class PoolManager:
     """Owns the run-time objects by name. Times are nanoseconds of one monotonic clock."""
 
     def __init__(
-        self, settings: Settings, dialler: Dialler, random: Random, clock: Callable[[], int]
+        self,
+        settings: Settings,
+        dialler: Dialler,
+        random: Random,
+        clock: Callable[[], int],
+        leases: RemoteLeases | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -41,7 +47,12 @@ class PoolManager:
         self.tracked = Tracked(settings.track_extra_parameters)
         self.statements = Registry(self._statement_limits)
         self.hosts = Hosts(random, settings.unix_socket_dir or DEFAULT_UNIX_SOCKET_DIR)
-        self.ledger = Ledger(self._limits, self._retry, self._reclaim)
+        self.ledger: Ledger | RemoteLeases
+        if leases is not None:
+            self.ledger = leases
+            leases.pools = self.pools
+        else:
+            self.ledger = self._own_ledger = Ledger(self._limits, self._retry, self._reclaim)
         self.paused = False
         self.period_ns = 0
         self.console_stats = Stats()
@@ -336,10 +347,9 @@ class PoolManager:
 
     def _reclaim(self, key: PoolKey) -> None:
         """Close the longest-idle server whose slot the pool could use, unless enough are closing already."""
-        others = [
-            pool for other, pool in self.pools.items() if other != key and self.ledger.would_help(other, key)
-        ]
-        if sum(len(pool.servers[states.CLOSING]) for pool in others) >= self.ledger.claims():
+        helps = self._own_ledger.would_help
+        others = [pool for other, pool in self.pools.items() if other != key and helps(other, key)]
+        if sum(len(pool.servers[states.CLOSING]) for pool in others) >= self._own_ledger.claims():
             return
         idle = [server for pool in others for server in _in_states(pool, states.IDLE, states.USED)]
         if idle:

@@ -1,6 +1,6 @@
 """Whether a pool needs another server, for whom, and whether it may go into its reserve."""
 
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from config.types import PoolMode
@@ -9,6 +9,7 @@ from proxy.pool.parameters import NOTHING_APPLIED, Applied
 from proxy.pool.units import SECOND
 
 if TYPE_CHECKING:
+    from proxy.pool.interfaces import PooledServer
     from proxy.pool.pool import Pool
 
 # Looking up a member of an enum takes longer than all else that is done with it on the hot path.
@@ -22,7 +23,8 @@ def full(pool: "Pool", now: int) -> bool:
     """Whether the pool has all the servers it may have, so that nothing else needs to be asked."""
     settings = pool.settings
     if not settings.pool_size or pool.open < settings.pool_size:
-        return False
+        # Where others decide what it may have, they have not answered yet.
+        return pool.mode is not _SESSION and pool.key in pool.leases.asked
     if pool.mode is _SESSION and pool.servers[states.IDLE]:
         return False
     return pool.open >= settings.pool_size + settings.reserve_pool_size or not may_use_reserve(pool, now)
@@ -63,3 +65,24 @@ def may_use_reserve(pool: "Pool", now: int) -> bool:
         return False
     waited = now - next(iter(pool.waiting)).waiting_since
     return 0 < pool.settings.reserve_pool_timeout * SECOND <= waited
+
+
+def lacking(pool: "Pool", now: int) -> int:
+    """How many servers its clients wait for that are not coming yet."""
+    if pool.database.paused or pool.refused_until > now:
+        return 0
+    coming = len(pool.servers[states.LOGIN]) + len(pool.servers[states.TESTED])
+    return max(len(pool.waiting) - coming, 0)
+
+
+def load(pool: "Pool") -> int:
+    """How many clients have a server, or want one."""
+    return len(pool.waiting) + len(pool.servers[states.ACTIVE])
+
+
+def spare_servers(pool: "Pool", now: int, rested: int) -> "list[PooledServer]":
+    """Servers that the pool can do without: unused for a time (ns), or it has no clients."""
+    idle = chain(pool.servers[states.IDLE], pool.servers[states.USED])
+    if not pool.sessions and not pool.waiting:
+        return list(idle)
+    return [server for server in idle if now - server.released_at >= rested]

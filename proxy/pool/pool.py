@@ -376,7 +376,7 @@ class Pool:
         if reason is not None:
             server.close(reason)
             return
-        if server.audit(now):
+        if server.audit(now) or (self.leases.contended and self.leases.yields(server)):
             return
         self.move(server, states.IDLE)
         if self.waiting:

@@ -1,0 +1,319 @@
+"""A worker's leases, where a ledger above it decides for all workers.
+
+Laws of this file:
+- A server is opened only under a lease that was granted; what is granted and not used goes back at once.
+- While a pool waits for an answer it is `asked`, and nothing is asked twice. What it lacks, and what others
+  may have of it, is looked at again each LOOK_AGAIN.
+- Each `Take` is answered once.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from proxy.pool.interfaces import PooledServer, PoolKey
+from proxy.pool.leasing import (
+    Arrival,
+    Below,
+    Claim,
+    Forget,
+    FromLedger,
+    FromWorker,
+    Grant,
+    How,
+    Report,
+    Returned,
+    Take,
+    Yielded,
+)
+from proxy.pool.need import lacking, load, may_use_reserve, spare_servers
+from proxy.pool.units import SECOND
+from proxy.reasons import ServerClosed
+
+if TYPE_CHECKING:
+    from proxy.pool.pool import Pool
+
+LOOK_AGAIN: Final = SECOND // 100
+"""Time (ns) between two looks at pools that lack servers, or of which others lack some."""
+_TELL_LOAD: Final = SECOND // 5
+# So long an idle server stays with its worker, who may want it again in a moment.
+_RESTED: Final = SECOND // 50
+
+Send = Callable[[FromWorker, Sequence[int]], None]
+Ship = Callable[[PooledServer], "tuple[bytes, int] | None"]
+Unload = Callable[["Pool", bytes, int], bool]
+
+
+@dataclass(slots=True)
+class Carrier:
+    """How servers leave and come. `ship` takes an idle one apart and returns it as cargo and a descriptor,
+    None where that cannot be done; `unload` makes a server of the pool of them, False if it cannot. Each owns
+    the descriptor it is given.
+    """
+
+    ship: Ship
+    unload: Unload
+    close: Callable[[int], None]
+
+
+class RemoteLeases:
+    """`pools` are the worker's; `later` calls a function after a time (ns). `contended`: others are to have
+    servers of this worker although its own clients use them.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        clock: Callable[[], int],
+        later: Callable[[int, Callable[[], None]], None],
+        carrier: Carrier,
+    ) -> None:
+        self.pools: Mapping[PoolKey, Pool] = {}
+        self.asked: dict[PoolKey, Report] = {}
+        self.contended = False
+        self._send = send
+        self._clock = clock
+        self._later = later
+        self._carrier = carrier
+        self._pools: Counter[PoolKey] = Counter()
+        self._databases: Counter[str] = Counter()
+        self._users: Counter[str] = Counter()
+        self._granted: PoolKey | None = None
+        self._minimal: set[PoolKey] = set()
+        self._claimed: dict[PoolKey, Report] = {}
+        self._told_at: dict[PoolKey, int] = {}
+        self._due: dict[PoolKey, deque[Take]] = {}
+        self._below: dict[PoolKey, int] = {}
+        self._looking = False
+
+    # What pools ask.
+
+    def of_pool(self, key: PoolKey) -> int:
+        """Servers leased to a pool of this worker."""
+        return self._pools[key]
+
+    def of_database(self, name: str) -> int:
+        """Servers leased for a database over all users in this worker."""
+        return self._databases[name]
+
+    def of_user(self, name: str) -> int:
+        """Servers leased for a user over all databases in this worker."""
+        return self._users[name]
+
+    def take(self, key: PoolKey, *, reserve: bool, since: int | None) -> bool:
+        """Use a lease that is granted just now. Else ask for one (False), which is offered when it comes."""
+        if self._granted == key:
+            self._granted = None
+            self._count(key, 1)
+            return True
+        if key in self.asked:
+            return False
+        report = self._report(key, self._clock())
+        if since is not None and report.lacking:
+            self.asked[key] = report
+            self._tell(report)
+            self._look_later()
+        elif key not in self._minimal:
+            self._minimal.add(key)
+            self._send(Report(key, 1), ())
+        return False
+
+    def give_back(self, key: PoolKey) -> None:
+        """A leased server is gone: PostgreSQL has closed."""
+        self._count(key, -1)
+        self._send(Returned(key), ())
+
+    def withdraw(self, key: PoolKey) -> None:
+        """Whether a pool still wants what it has asked for is seen at the next look."""
+
+    def claimed_since(self, key: PoolKey) -> int | None:
+        """Nobody here says who has to make room; that comes as a `Take`."""
+        return None
+
+    def yields(self, server: PooledServer) -> bool:
+        """Whether a server that its session has just given back went away, because it was due."""
+        takes = self._due.get(server.pool.key)
+        if not takes:
+            return False
+        take = takes.popleft()
+        if not takes:
+            self._forget_due(server.pool.key)
+        self._give_away(server, take)
+        return True
+
+    def floor(self, key: PoolKey, minimum: int) -> int:
+        """How many of the servers that a pool keeps at least are this worker's to keep."""
+        return max(minimum - self._below.get(key, 0), 0)
+
+    def claims(self) -> int:
+        """How many pools wait for a lease."""
+        return len(self.asked)
+
+    # What the ledger says.
+
+    def receive(self, message: FromLedger, descriptors: Sequence[int]) -> None:
+        """A message from the ledger; the descriptors are ours."""
+        match message:
+            case Grant():
+                self._on_grant(message.key)
+            case Claim():
+                self._on_claim(message)
+            case Take():
+                self._on_take(message)
+            case Forget():
+                self._on_forget(message.number)
+            case Arrival():
+                self._on_arrival(message, descriptors)
+            case Below():
+                self._below[message.key] = message.count
+                if not message.count:
+                    del self._below[message.key]
+
+    def _on_grant(self, key: PoolKey) -> None:
+        self.asked.pop(key, None)
+        self._minimal.discard(key)
+        self._granted = key
+        pool = self.pools.get(key)
+        if pool is not None:
+            pool.demand(self._clock())
+        if self._granted is not None:
+            self._granted = None
+            self._send(Returned(key), ())
+        if key not in self.asked:
+            # What was reported while the lease was on its way would stand for ever.
+            self._tell(self._report(key, self._clock(), claims=False))
+
+    def _on_claim(self, claim: Claim) -> None:
+        if not claim.made:
+            self._claimed.pop(claim.key, None)
+            return
+        report = self._report(claim.key, self._clock(), claims=claim.key in self.asked)
+        self._claimed[claim.key] = report
+        self._tell(report)
+        self._look_later()
+
+    def _on_take(self, take: Take) -> None:
+        pool = self.pools.get(take.key)
+        if pool is None or not pool.open:
+            self._send(Yielded(take.number, take.key, How.KEPT), ())
+            return
+        now = self._clock()
+        # What is due goes although it may be wanted again in a moment.
+        spare = spare_servers(pool, now, 0 if take.due and not pool.waiting else _RESTED)
+        if spare:
+            self._give_away(min(spare, key=_released_at), take)
+        elif take.due:
+            self._due.setdefault(take.key, deque()).append(take)
+            self.contended = True
+        else:
+            self._send(Yielded(take.number, take.key, How.KEPT), ())
+
+    def _on_forget(self, number: int) -> None:
+        for key, takes in list(self._due.items()):
+            for take in takes:
+                if take.number == number:
+                    takes.remove(take)
+                    if not takes:
+                        self._forget_due(key)
+                    self._send(Yielded(number, key, How.KEPT), ())
+                    return
+
+    def _forget_due(self, key: PoolKey) -> None:
+        del self._due[key]
+        self.contended = bool(self._due)
+
+    def _on_arrival(self, arrival: Arrival, descriptors: Sequence[int]) -> None:
+        pool = self.pools.get(arrival.key)
+        if not descriptors:
+            # There was no room for it on its way, so it is closed.
+            self._send(Returned(arrival.key), ())
+        elif pool is None:
+            self._carrier.close(descriptors[0])
+            self._send(Returned(arrival.key), ())
+        else:
+            self._count(arrival.key, 1)
+            if not self._carrier.unload(pool, arrival.cargo, descriptors[0]):
+                self.give_back(arrival.key)
+        if arrival.key in self.asked:
+            self._renew(arrival.key, self._clock(), at_once=True)
+
+    def _give_away(self, server: PooledServer, take: Take) -> None:
+        pool = server.pool
+        cargo = self._carrier.ship(server) if take.move else None
+        if cargo is None:
+            self._send(Yielded(take.number, take.key, How.CLOSING), ())
+            server.close(ServerClosed.EVICTED)
+            return
+        del pool.servers[server.state][server]
+        pool.open -= 1
+        data, descriptor = cargo
+        self._send(Yielded(take.number, take.key, How.MOVED, data), (descriptor,))
+        self._carrier.close(descriptor)
+        self._count(take.key, -1)
+        if pool.waiting:
+            pool.demand(self._clock())
+
+    # Looking again.
+
+    def _look_later(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self._later(LOOK_AGAIN, self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        now = self._clock()
+        for key in list(self.asked):
+            self._renew(key, now)
+        for key, told in list(self._claimed.items()):
+            if key in self.asked:
+                continue
+            report = self._report(key, now, claims=False)
+            self._claimed[key] = report
+            if report.spare != told.spare or now - self._told_at.get(key, 0) >= _TELL_LOAD:
+                self._tell(report)
+        if self.asked or self._claimed:
+            self._look_later()
+        else:
+            self._told_at.clear()
+
+    def _renew(self, key: PoolKey, now: int, *, at_once: bool = False) -> None:
+        """Say what a pool lacks now, if that is something else, or from time to time."""
+        told, report = self.asked[key], self._report(key, now)
+        if not report.lacking:
+            del self.asked[key]
+            self._minimal.discard(key)
+        else:
+            self.asked[key] = report
+        fields = (report.lacking > 0, report.spare, report.reserve)
+        same = fields == (told.lacking > 0, told.spare, told.reserve)
+        if at_once or not same or now - self._told_at.get(key, 0) >= _TELL_LOAD:
+            self._tell(report)
+
+    def _report(self, key: PoolKey, now: int, *, claims: bool = True) -> Report:
+        pool = self.pools.get(key)
+        if pool is None:
+            return Report(key, 0)
+        short = lacking(pool, now) if claims else 0
+        since = next(iter(pool.waiting)).waiting_since if short else None
+        reserve = bool(short) and may_use_reserve(pool, now)
+        return Report(key, short, since, reserve, load(pool), len(spare_servers(pool, now, _RESTED)))
+
+    def _tell(self, report: Report) -> None:
+        self._told_at[report.key] = self._clock()
+        self._send(report, ())
+
+    def _count(self, key: PoolKey, by: int) -> None:
+        self._pools[key] += by
+        self._databases[key.database] += by
+        self._users[key.user] += by
+        if not self._pools[key]:
+            del self._pools[key]
+            for take in self._due.pop(key, ()):
+                self._send(Yielded(take.number, key, How.KEPT), ())
+            self.contended = bool(self._due)
+
+
+def _released_at(server: PooledServer) -> int:
+    return server.released_at
