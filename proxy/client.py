@@ -240,7 +240,6 @@ class Client:
         except ProtocolError as error:
             self.finish(error, ClientClosed.PROTOCOL)
         except TlsError as error:
-            self.lobby.tls.failures["client"] += 1
             self.finish(None, ClientClosed.TLS, f"{ClientClosed.TLS.value}: {error}")
         except Exception as error:
             logger.error("%sinternal error during login", self.prefix, exc_info=error)

@@ -27,6 +27,8 @@ _PIECE: Final = 16384
 # Who asks for answers of OpenSSL's own (key updates) and leaves this much unread is cut off; what we write
 # ourselves stays well below.
 _UNREAD: Final = 1 << 20
+# In OpenSSL's words for what the other side says before it goes.
+_ALERT: Final = "alert"
 _NO_MEMORY: Final = ssl.MemoryBIO()
 
 
@@ -35,9 +37,12 @@ class TlsError(OSError):
 
 
 class TlsContext(ssl.SSLContext):
-    """A context that remembers which certificate (DER) it shows."""
+    """A context that remembers which certificate (DER) it shows; `failed` is called for each handshake that
+    fails.
+    """
 
     certificate: bytes | None = None
+    failed: Callable[[], object] = staticmethod(lambda: None)
 
 
 class Encrypted(Protocol):
@@ -66,6 +71,7 @@ class TlsLayer(asyncio.Protocol):
         "_deaf",
         "_decrypt",
         "_encrypt",
+        "_failed",
         "_incoming",
         "_object",
         "_outgoing",
@@ -93,8 +99,9 @@ class TlsLayer(asyncio.Protocol):
         worker: ssl.SSLObject = getattr(self._object, "_sslobj", self._object)
         self._encrypt: Callable[[bytes | memoryview], int] = worker.write
         self._decrypt: Callable[[int], bytes] = worker.read
-        own = context.certificate if isinstance(context, TlsContext) else None
-        self._certificate = own if server_side else None
+        own = context if isinstance(context, TlsContext) else None
+        self._certificate = own.certificate if own is not None and server_side else None
+        self._failed = own.failed if own is not None else TlsContext.failed
         self._ready = self._deaf = False
         self.version = ""
         self.cipher = ""
@@ -311,6 +318,9 @@ class TlsLayer(asyncio.Protocol):
         self.failure = TlsError(describe(error))
         connection.write = connection.writelines = _unwritten
         self._flush()
+        if self.handshaking or _ALERT in str(self.failure):
+            # What the other side has against ours it may say when our side is done.
+            self._failed()
         if self.handshaking:
             connection.wake()
         else:

@@ -75,9 +75,9 @@ class TlsContexts:
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._clients: _Made | None = None
-        self._servers = ServerContexts()
+        self.failures = Counter(client=0, server=0)
+        self._servers = ServerContexts(lambda: self.failures.update(("server",)))
         self._warn_again_at = 0.0
-        self.failures = Counter(client=0)
 
     def apply(self, settings: Settings) -> None:
         """Make what the settings and the files ask for now, and warn of what expires. Raises ConfigError."""
@@ -90,6 +90,8 @@ class TlsContexts:
         clients = _for_clients(settings, self._clients)
         self._servers.apply(settings)
         self._clients = clients
+        if clients is not None:
+            clients.context.failed = lambda: self.failures.update(("client",))
 
     def for_clients(self) -> TlsContext | None:
         """What newcomers are offered; None without TLS."""

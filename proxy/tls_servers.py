@@ -6,7 +6,7 @@ Laws of this file:
 """
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from config.databases import DatabaseSettings
@@ -53,9 +53,10 @@ class _Made(NamedTuple):
 
 
 class ServerContexts:
-    """From the settings of a pool to its context."""
+    """From the settings of a pool to its context. `failed` is called for each handshake that fails."""
 
-    def __init__(self) -> None:
+    def __init__(self, failed: Callable[[], object] = TlsContext.failed) -> None:
+        self._failed = failed
         self._made: dict[_Key, _Made] = {}
         self._keys: dict[ServerTls, _Key] = {}
 
@@ -77,6 +78,8 @@ class ServerContexts:
         if problems:
             raise ConfigError(problems)
         self._keys, self._made = keys, made
+        for one in made.values():
+            one.context.failed = self._failed
 
     def get(self, tls: ServerTls) -> TlsContext | None:
         """The context for servers of a pool with these settings; None where TLS is switched off."""

@@ -9,8 +9,10 @@ import pytest
 
 from config.problems import ConfigError
 from config.settings import Settings
+from config.tls import server_tls
 from proxy.tls_contexts import TlsContexts, problems
 from tests.support.certificates import Authority, Files, replace, self_signed
+from tests.support.tls_ends import begun, certificate, new_server_context, settle
 
 DAY = 86400
 
@@ -233,4 +235,35 @@ def test_what_is_shown_of_it_is_a_copy(files: Files) -> None:
     found = contexts.snapshot()
     (certificate,) = found.certificates
     assert certificate.left == certificate.expires
-    assert found.failures == {"client": 2}
+    assert found.failures == {"client": 2, "server": 0}
+
+
+def test_handshakes_that_fail_are_counted_by_side(files: Files) -> None:
+    contexts = TlsContexts()
+    wanted = settings(files, databases={"app": {"sslmode": "require"}})
+    contexts.apply(wanted)
+    contexts.apply(wanted)
+    ours = contexts.for_clients()
+    theirs = contexts.for_servers(server_tls(wanted, wanted.databases["app"]))
+    assert ours is not None
+    assert theirs is not None
+    _, client = begun(server=ours)
+    client.tls.data_received(b"GET / HTTP/1.1\r\n\r\n")
+    assert contexts.failures == {"client": 1, "server": 0}
+    server, _ = begun(theirs)
+    server.tls.data_received(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    assert contexts.failures == {"client": 1, "server": 1}
+
+
+def test_a_certificate_of_ours_that_is_refused_afterwards_is_a_handshake_that_failed(files: Files) -> None:
+    contexts = TlsContexts()
+    wanted = settings(files, databases={"app": {"sslmode": "require"}})
+    contexts.apply(wanted)
+    theirs = contexts.for_servers(server_tls(wanted, wanted.databases["app"]))
+    asking = new_server_context(certificate())
+    asking.verify_mode = ssl.CERT_REQUIRED
+    client, server = begun(theirs, asking)
+    settle(client, server)
+    assert not client.tls.handshaking
+    assert "certificate required" in str(client.tls.failure)
+    assert contexts.failures["server"] == 1
