@@ -146,7 +146,6 @@ class Arrival:
     user: str
     address: Address | None
     tls: bool = False
-    replication: bool = False
     interfaces: Sequence[Interface] = field(default=(), repr=False)
     roles: frozenset[str] | None = None
     host: str | None = None
@@ -205,8 +204,6 @@ def forms_of(address: Address) -> tuple[Address, ...]:
 
 def _names_database(rule: Rule, arrival: Arrival) -> bool | Ask:
     names = rule.databases
-    if arrival.replication:
-        return "replication" in names.keywords
     if names.has(arrival.database):
         return True
     if "sameuser" in names.keywords and arrival.database == arrival.user:

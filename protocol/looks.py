@@ -166,8 +166,6 @@ Describe.
 # A password, or a SASL message, is the only thing a client says while it logs in: PostgreSQL allows 64 KiB
 # (PG_MAX_AUTH_TOKEN_LENGTH).
 LOGIN_CAPS: Final = table(0, {tags.PASSWORD: 65_535})
-CONSOLE_CAPS: Final = table(0, {tag: min(cap, REPORT) for tag, cap in FRONTEND_CAPS.items()})
-"""Caps on the admin console, which collects what it is sent."""
 SERVER_LOGIN_CAPS: Final = table(
     0,
     {

@@ -152,13 +152,6 @@ def encode_ssl_request() -> bytes:
     return _finish(buffer)
 
 
-def encode_gssenc_request() -> bytes:
-    """Return a GSSENCRequest."""
-    buffer = bytearray(4)
-    put_int32(buffer, tags.GSSENC_REQUEST)
-    return _finish(buffer)
-
-
 def encode_cancel_request(pid: int, secret: bytes) -> bytes:
     """Return a CancelRequest. Raises MalformedMessage unless `secret` has 4 to 256 bytes."""
     if not MIN_SECRET <= len(secret) <= MAX_SECRET:

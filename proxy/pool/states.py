@@ -1,4 +1,4 @@
-"""The states of a server and of a client, and what each is for.
+"""The states of a server, and what each is for.
 
 A state is a set: a server is in exactly the set of its pool that its state names, and only `Pool.move` moves
 it. The numbers are indexes into `Pool.servers`. Columns of SHOW POOLS and the metrics use the same words.
@@ -25,9 +25,3 @@ many.
 
 SERVER_STATES: Final = ("new", "idle", "active", "used", "tested", "being_canceled", "closing")
 """Words of the `state` column of SHOW SERVERS, by state."""
-
-# States of a client, words of the `state` column of SHOW CLIENTS.
-CLIENT_LOGIN: Final = "login"
-CLIENT_IDLE: Final = "idle"
-CLIENT_ACTIVE: Final = "active"
-CLIENT_WAITING: Final = "waiting"

@@ -121,21 +121,6 @@ def test_which_users_a_rule_is_for(users: str, fits: list[str], fits_not: list[s
 
 
 @pytest.mark.parametrize(
-    ("rule", "replication", "method"),
-    [
-        ("host replication all ::1/128 trust", True, "trust"),
-        ("host db,replication all ::1/128 trust", True, "trust"),
-        ("host db,replication all ::1/128 trust", False, "trust"),
-        ("host replication all ::1/128 trust", False, "none"),
-        ("host all all ::1/128 trust", True, "none"),
-        ("host db all ::1/128 trust", True, "none"),
-    ],
-)
-def test_replication_is_a_word_of_its_own(rule: str, replication: bool, method: str) -> None:
-    assert decide(rule, arrival("::1", replication=replication)) == method
-
-
-@pytest.mark.parametrize(
     "rule", ["local all +admins trust", "local samerole all trust", "local samegroup all trust"]
 )
 def test_roles_are_asked_for_where_they_decide(rule: str) -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from protocol import tags
 from protocol.errors import MalformedMessage, MessageTooLarge, UnexpectedMessage
 from protocol.framer import Collector
-from protocol.looks import BACKEND, CONSOLE_CAPS, LOGIN_CAPS, SERVER_LOGIN_CAPS, frontend_caps
+from protocol.looks import BACKEND, LOGIN_CAPS, SERVER_LOGIN_CAPS, frontend_caps
 from tests.protocol.streams import CUTS, Message, cut, encoded, messages_for
 
 FRONTEND = frontend_caps()
@@ -62,7 +62,7 @@ def test_a_collector_refuses_a_length_before_the_body_comes() -> None:
 
 @pytest.mark.parametrize("length", [0, 3])
 def test_a_collector_refuses_an_impossible_length(length: int) -> None:
-    collector = Collector(CONSOLE_CAPS)
+    collector = Collector(frontend_caps(1 << 20))
     collector.feed(b"Q" + length.to_bytes(4, "big"))
     with pytest.raises(MalformedMessage):
         collector.next()

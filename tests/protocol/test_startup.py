@@ -12,13 +12,13 @@ from protocol.startup import (
     SSLRequest,
     Startup,
     encode_cancel_request,
-    encode_gssenc_request,
     encode_ssl_request,
     encode_startup,
     packet_length,
     parse_options,
     parse_startup,
 )
+from tests.support import messages as m
 
 TERMINATOR = "invalid startup packet layout: expected terminator as last byte"
 OPTIONS = "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"
@@ -137,7 +137,7 @@ def test_protocol_two_is_told_by_its_major_version() -> None:
 def test_the_requests_for_encryption_come_back_as_encoded() -> None:
     assert encode_ssl_request() == b"\0\0\0\x08\x04\xd2\x16\x2f"
     assert parse_startup(encode_ssl_request()) == SSLRequest()
-    assert parse_startup(encode_gssenc_request()) == GSSENCRequest()
+    assert parse_startup(m.gssenc_request()) == GSSENCRequest()
 
 
 @pytest.mark.parametrize("code", [tags.SSL_REQUEST, tags.GSSENC_REQUEST])

@@ -54,11 +54,11 @@ from protocol.frontend import (
 from protocol.messages import Message
 from protocol.startup import (
     encode_cancel_request,
-    encode_gssenc_request,
     encode_ssl_request,
     encode_startup,
 )
 from protocol.trace import Trace
+from tests.support import messages as m
 
 # In the form of the traces of libpq's own tests.
 FRONTEND: list[tuple[Message, str]] = [
@@ -157,7 +157,7 @@ def test_packets_without_a_tag_are_traced() -> None:
     startup = encode_startup({b"user": b"alice", b"database": b"d"})
     assert trace.packet(startup) == 'F\t31\tStartupMessage\t 3 0 "user" "alice" "database" "d"'
     assert trace.packet(encode_ssl_request()) == "F\t8\tSSLRequest\t 1234 5679"
-    assert trace.packet(encode_gssenc_request()) == "F\t8\tGSSENCRequest\t 1234 5680"
+    assert trace.packet(m.gssenc_request()) == "F\t8\tGSSENCRequest\t 1234 5680"
     assert trace.packet(encode_cancel_request(1, b"abcd")) == "F\t16\tCancelRequest\t 1234 5678 NNNN 'BBBB'"
     assert trace.answer(b"S") == "B\t1\tSSLResponse\t S"
 

@@ -14,7 +14,6 @@ from protocol.looks import (
     BACKEND,
     BACKEND_CAPS,
     BACKEND_LOOK,
-    CONSOLE_CAPS,
     FRONTEND_CAPS,
     FRONTEND_LOOK,
     FRONTEND_LOOK_COPY,
@@ -126,7 +125,7 @@ def collected(caps: tuple[int, ...], pieces: list[bytes]) -> object:
 def collector(data: bytes) -> None:
     """Logins on both sides, and the console."""
     source = Source(data)
-    caps = (LOGIN_CAPS, SERVER_LOGIN_CAPS, CONSOLE_CAPS)[source.number(3)]
+    caps = (LOGIN_CAPS, SERVER_LOGIN_CAPS, frontend_caps(1 << 20))[source.number(3)]
     sizes = [1 + source.number(64) for _ in range(3)]
     sent = stream(source, [tag for tag in range(256) if caps[tag]])
     whole = collected(caps, [sent])
