@@ -59,6 +59,10 @@ class CancelKeys:
         """Forget a key."""
         self._keys.pop(pid, None)
 
+    def own(self, pid: int) -> bool:
+        """Whether a key with this process id would be one of this worker's."""
+        return pid & 0xFF == self._worker
+
     def find(self, pid: int, secret: bytes) -> Target | None:
         """Who has this key; takes the same time for a wrong secret as for a right one."""
         known, target = self._keys.get(pid, (b"", None))

@@ -183,6 +183,16 @@ class Daemon(Protocol):
         """Begin to shut down; returns at once."""
 
 
+class Orders(Protocol):
+    """Where orders are given."""
+
+    async def execute(self, order: Order) -> None:
+        """Carry the order out and wait for its effect where it has PgBouncer wait. Raises OrderRefused."""
+
+    async def undo(self, order: Order) -> None:
+        """Take back an order whose waiting was given up on purpose: a PAUSE lets traffic flow again."""
+
+
 class Control:
     """Carries orders out, one by one or side by side."""
 

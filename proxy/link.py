@@ -228,7 +228,7 @@ class Calls:
         self._link = link
         self._last = 0
         self._asked: dict[int, asyncio.Future[object]] = {}
-        self._answering: dict[int, asyncio.Task[None]] = {}
+        self._answering: dict[int, asyncio.Future[object]] = {}
 
     async def ask(self, question: object) -> Any:
         """The other end's answer. Raises LinkLost, and CallFailed with the other end's reason.
@@ -285,15 +285,18 @@ class Calls:
         if not inspect.isawaitable(answer):
             self._link.send(Answer(ask.number, answer))
             return
-        task = asyncio.get_running_loop().create_task(self._answer_later(ask.number, answer))
+        task = asyncio.ensure_future(answer)
         self._answering[ask.number] = task
-        task.add_done_callback(lambda _: self._answering.pop(ask.number, None))
+        task.add_done_callback(lambda done: self._answer_later(ask.number, done))
 
-    async def _answer_later(self, number: int, answer: Awaitable[object]) -> None:
-        try:
-            self._link.send(Answer(number, await answer))
-        except Exception as error:
+    def _answer_later(self, number: int, done: "asyncio.Future[object]") -> None:
+        del self._answering[number]
+        if done.cancelled():
+            self._link.send(Answer(number, None, "the question was withdrawn"))
+        elif (error := done.exception()) is not None:
             self._link.send(Answer(number, None, str(error) or type(error).__name__))
+        else:
+            self._link.send(Answer(number, done.result()))
 
     def lost(self) -> None:
         """The link is lost: nobody will answer, and nobody waits for answers of ours."""

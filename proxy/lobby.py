@@ -54,8 +54,8 @@ async def _nowhere(pid: int, secret: bytes) -> bool:
 
 
 class Lobby:
-    """Every connection from a listener is in `clients`, from accept to close. `number`: which worker this is,
-    0 where it is alone; `elsewhere`: where the others are asked.
+    """Every connection from a listener is in `clients`, from accept to close. `elsewhere`: where other
+    workers are asked for what is not here.
     """
 
     def __init__(
@@ -65,13 +65,12 @@ class Lobby:
         open_console: OpenConsole,
         clock: Callable[[], int],
         numbers: Iterator[int],
-        number: int = 0,
     ) -> None:
         self.manager = manager
         self.deriver = deriver
         self.open_console = open_console
         self.clock = clock
-        self.cancel_keys = CancelKeys(number)
+        self.cancel_keys = CancelKeys()
         self.elsewhere: PassOn = _nowhere
         self.turnstile = Turnstile()
         self.welcomes = Welcomes()

@@ -16,13 +16,15 @@ from config.changes import applicable, changes
 from config.problems import ConfigError, Problem
 from config.settings import Settings
 from config.types import MAX_WORKERS
-from proxy import log, process
+from proxy import log, process, tls_contexts
 from proxy.admin.commands import Identity
 from proxy.admin.console import GREETING, Console
+from proxy.bundle import Looked
 from proxy.cancel import CancelKeys, Canceller
 from proxy.changes import Changes
 from proxy.client import Client
-from proxy.control import Control, ShutdownMode
+from proxy.control import Control, Orders, ShutdownMode
+from proxy.deputy import Deputy
 from proxy.derive import Deriver
 from proxy.dialler import Dialler
 from proxy.ending import Ending
@@ -119,8 +121,13 @@ class Worker:
         self.garbage = Garbage()
         self.lobby.turnstile.tidy = self.garbage.young
         self.janitor = Janitor(self.manager, self.clock())
-        self.observer = Observer(self.lobby, self.dialler, self.resolver, self.listener, self.clock)
+        self.observer = Observer(self.lobby, self.dialler, self.resolver, self.listener, self.clock, number)
         self.source: Source = self.observer
+        self.orders: Orders = self.control
+        if member is not None:
+            deputy = Deputy(self, member.calls)
+            self.source = self.orders = deputy
+            self.lobby.elsewhere = deputy.pass_on
         self._stop_http: Callable[[], Awaitable[None]] | None = None
         self.signals = Signals(lambda order: self.control.execute(order), self.is_shutting_down)
         self.started = self.signals.started
@@ -183,7 +190,8 @@ class Worker:
         loop = asyncio.get_running_loop()
         self.observer.lag = max(loop.time() - due, 0.0)
         try:
-            if self.janitor.sweep(self.clock()) and self.manager.settings.log_stats:
+            period_over = self.janitor.sweep(self.clock())
+            if period_over and self.manager.settings.log_stats and self._member is None:
                 line = stats_line(self.observer.stats())
                 logger.info("%s", line)
                 process.notify_status(line)
@@ -294,16 +302,22 @@ class Worker:
 
     def apply(self, settings: Settings) -> None:
         """Take settings that do not ask for a restart. Raises ConfigError and changes nothing."""
-        try:
-            log.check(settings)
-        except OSError as error:
-            text = f"could not open the log: {error}"
-            raise ConfigError([Problem(settings.logfile or "log", 0, "logfile", text)]) from error
+        if problems := self._problems_with_log(settings):
+            raise ConfigError(problems)
         self.lobby.tls.apply(settings)
         log.setup(settings, quiet=self._quiet, verbose=self._verbose)
         self.manager.apply(settings)
         self.lobby.apply()
         self.listener.apply(settings)
+
+    @staticmethod
+    def _problems_with_log(settings: Settings) -> list[Problem]:
+        try:
+            log.check(settings)
+        except OSError as error:
+            text = f"could not open the log: {error}"
+            return [Problem(settings.logfile or "log", 0, "logfile", text)]
+        return []
 
     def shutdown(self, mode: ShutdownMode) -> None:
         """Begin to shut down."""
@@ -334,6 +348,26 @@ class Worker:
         """All workers are drained: take leave."""
         self.ending.over.set()
 
+    # What its deputy asks of one of many.
+
+    @property
+    def settings(self) -> Settings:
+        """The present settings."""
+        return self.manager.settings
+
+    @property
+    def looked(self) -> Looked:
+        """What it says of itself."""
+        return self.observer
+
+    def problems_with(self, settings: Settings) -> list[Problem]:
+        """What would keep it from applying these settings."""
+        return [*self._problems_with_log(settings), *tls_contexts.problems(settings)]
+
+    async def cancel(self, pid: int, secret: bytes) -> bool:
+        """Deal with a cancel request for a client of its own; False if there is none with this key."""
+        return await self.lobby.cancel(pid, secret)
+
     def _database(self, name: str) -> Database:
         return self.manager.databases[name]
 
@@ -354,7 +388,7 @@ class Worker:
             lambda data: client.connection.write(data),
             lambda: client.finish(None, ClientClosed.CLIENT_LEFT),
             self.source,
-            self.control,
+            self.orders,
             self.manager.console_stats,
         )
         return console, dict(GREETING)

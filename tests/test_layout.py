@@ -13,6 +13,7 @@ WITHOUT_TESTS: dict[str, str] = {
     "proxy/loops.py": "one choice, seen in every worker",
     "proxy/notes.py": "plain data, seen in what is made of it",
     "proxy/reasons.py": "enums; their texts are checked where they are shown",
+    "proxy/missives.py": "plain data, seen in what is made of it",
     "proxy/source.py": "typing protocols, erased at run time",
     "proxy/pool/interfaces.py": "typing protocols, erased at run time",
     "proxy/pool/parties.py": "base classes that do nothing by themselves",

@@ -41,7 +41,7 @@ from proxy.admin.parser import CommandError, parse
 from proxy.admin.portals import Portal, Portals
 from proxy.admin.show import View
 from proxy.admin.table import Formats, Row, result_formats, row_description, row_encoder
-from proxy.control import Control, Order, OrderRefused, Pause, Shutdown, ShutdownMode, WaitClose
+from proxy.control import Order, OrderRefused, Orders, Pause, Shutdown, ShutdownMode, WaitClose
 from proxy.log import prefix, printable
 from proxy.snapshot import text as decoded
 from proxy.source import Source
@@ -87,7 +87,7 @@ class Console:
         write: Callable[[bytes], None],
         close: Callable[[], None],
         source: Source,
-        control: Control,
+        control: Orders,
         statistics: Statistics | None = None,
     ) -> None:
         self._identity = identity

@@ -362,7 +362,7 @@ async def test_a_client_killed_while_its_password_arrives_leaves_nothing_behind(
         await peer.password()
         client = next(one for one in rig.worker.lobby.clients.values() if one.in_login)
         client.connection.data_received(m.password("secret"))
-        assert rig.worker.kill_client(client.id)
+        assert await rig.worker.kill_client(client.id)
         await eventually(lambda: client.connection.closed)
         (pool,) = rig.worker.manager.pools.values()
         assert len(pool.sessions) == 1

@@ -154,10 +154,14 @@ class Rig:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
         logging.getLogger("howdah").addHandler(self._handler)
-        self.worker = Worker(self.settings, "no-such-file.ini")
+        self.worker = self.make_worker()
         lobby = self.worker.lobby
         self._listener = await loop.create_server(lambda: Client(lobby).behind_gate(), "127.0.0.1", 0)
         return self
+
+    def make_worker(self) -> Worker:
+        """The worker, when the loop runs."""
+        return Worker(self.settings, "no-such-file.ini")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

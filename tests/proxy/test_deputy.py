@@ -1,0 +1,60 @@
+"""What a worker does for the supervisor, question by question; more is in test_fleet and test_gathering."""
+
+import asyncio
+
+import pytest
+
+from config.problems import Problem
+from proxy.control import Disable, Pause, Resume
+from proxy.halts import Halted
+from proxy.link import CallFailed
+from proxy.missives import Agreed, Commit, Do, Join, Prepare, TakeSnapshot, Until
+from tests.proxy.test_observer import script
+from tests.support.fleet import Together
+
+
+async def test_orders_take_effect_in_the_order_in_which_they_come() -> None:
+    async with Together(1, script) as together:
+        ask = together.handles[1].calls.ask
+        orders = [Pause("app"), Resume("app"), Pause(None), Resume(None), Pause("app")]
+        await asyncio.gather(*(ask(Do(order)) for order in orders))
+        assert together[1].worker.is_paused("app")
+        assert not together[1].worker.is_paused(None)
+
+
+async def test_a_database_that_is_not_known_here_is_no_failure() -> None:
+    async with Together(1, script) as together:
+        ask = together.handles[1].calls.ask
+        assert await ask(Do(Disable("nix"))) == ()
+        assert await ask(Until(Pause("nix"))) is None
+        await ask(Join(Halted(False, ("nix",), ("nix",)), together.fleet.settings))
+
+
+async def test_settings_are_tried_before_they_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Together(1, script) as together:
+        worker, ask = together[1].worker, together.handles[1].calls.ask
+        settings = worker.settings.with_value("query_timeout", "9")
+        assert await ask(Prepare(settings)) == Agreed()
+        assert worker.settings.query_timeout != 9
+        await ask(Commit())
+        assert worker.settings.query_timeout == 9
+        with pytest.raises(CallFailed, match="not agreed"):
+            await ask(Commit())
+        problem = Problem("a.crt", 0, "client_tls_cert_file", "cannot be read")
+        monkeypatch.setattr(worker, "problems_with", lambda settings: [problem])
+        assert await ask(Prepare(settings)) == Agreed((problem,))
+        with pytest.raises(CallFailed, match="not agreed"):
+            await ask(Commit())
+
+
+async def test_a_log_that_cannot_be_opened_is_a_problem() -> None:
+    async with Together(1, script) as together:
+        settings = together.fleet.settings.with_value("logfile", "/nowhere/howdah.log")
+        (problem,) = (await together.handles[1].calls.ask(Prepare(settings))).problems
+        assert problem.key == "logfile"
+
+
+async def test_a_snapshot_is_made_in_parts_with_turns_between() -> None:
+    async with Together(1, script) as together:
+        pieces = await together.handles[1].calls.ask(TakeSnapshot(("pools", "clients", "crowd")))
+        assert [name for name, _ in pieces] == ["pools", "crowd"]
