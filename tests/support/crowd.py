@@ -51,8 +51,8 @@ class Crowd:
 
     @property
     def template(self) -> int:
-        (template,) = children(self.pooler.pid)
-        return template
+        """0 while there is none."""
+        return next(filter(alive, children(self.pooler.pid)), 0)
 
     def places(self) -> dict[int, int]:
         """Number and process id of each worker, as the log says."""
