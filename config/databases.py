@@ -25,8 +25,9 @@ from .types import (
 )
 
 FALLBACK = "*"
-RESERVED = ("pgbouncer", "howdah")
-"""Names of the console, as databases."""
+CONSOLE = "pgbouncer"
+RESERVED = (CONSOLE, "howdah")
+"""Names of the console, as databases; the first is what it is called by rules and by SHOW."""
 
 MAX_DATABASE_NAME = 63
 _BLANK = " \t\n\r\v\f"

@@ -9,12 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
-from .databases import RESERVED
 from .pattern import LONGEST_NAME, Pattern, compile_pattern
 from .rule_lines import Field, Token
-
-CONSOLE = RESERVED[0]
-"""How rules call the console, whatever a client calls it."""
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface

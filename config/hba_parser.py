@@ -6,8 +6,8 @@ What PostgreSQL has and this pooler has not is told apart from what is no rule a
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from .databases import RESERVED
-from .hba import CONSOLE, AnyWhere, ClientCert, HostName, Method, Network, Place, Rule, RuleType, read_names
+from .databases import CONSOLE, RESERVED
+from .hba import AnyWhere, ClientCert, HostName, Method, Network, Place, Rule, RuleType, read_names
 from .problems import Severity, did_you_mean
 from .rule_lines import Field, Line, RuleFile, Token
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, Protocol
 
+from config.databases import CONSOLE
 from proxy import merge, snapshot, tls_snapshot
 from proxy.crowd import Crowd
 from proxy.snapshot import (
@@ -36,7 +37,6 @@ from proxy.snapshot import (
 from proxy.source import Snapshots
 from proxy.tls_snapshot import TlsSnapshot
 
-CONSOLE: Final = "pgbouncer"
 SIZE: Final = 200
 """Rows in a piece of what there may be many of."""
 

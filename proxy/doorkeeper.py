@@ -7,15 +7,14 @@ Laws of this file:
 """
 
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
 
+from config.databases import CONSOLE
 from config.hba import (
-    CONSOLE,
     Address,
     AnyWhere,
     Arrival,
@@ -168,8 +167,7 @@ class Doorkeeper:
 
 def _address(client: Visitor) -> Address | None:
     """Where the client is; None on the unix socket."""
-    sock = client.connection.socket()
-    if sock is not None and sock.family == socket.AF_UNIX:
+    if client.connection.is_local():
         return None
     return ip_address(client.peer[0].partition("%")[0])
 

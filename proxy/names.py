@@ -5,6 +5,8 @@ PostgreSQL takes a name as bytes of no particular encoding; every sequence of by
 
 from typing import Final
 
+from config.databases import RESERVED
+
 
 def from_wire(name: bytes) -> str:
     """The text that stands for these bytes."""
@@ -16,5 +18,5 @@ def to_wire(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-ADMIN_DATABASES: Final = frozenset({"pgbouncer", "howdah"})
+ADMIN_DATABASES: Final = frozenset(RESERVED)
 """What clients call the console; no pool has these names."""

@@ -5,12 +5,12 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from uvloop._version import __version__ as uvloop_version
 
 from config import effective
-from config.databases import DatabaseSettings
+from config.databases import CONSOLE, DatabaseSettings
 from config.types import EventLoop
 from proxy import vitals
 from proxy.crowd import Crowd
@@ -52,7 +52,6 @@ from proxy.version import VERSION, is_compiled
 if TYPE_CHECKING:
     from proxy.server import Server
 
-CONSOLE: Final = "pgbouncer"
 _MICROSECOND = 1000
 
 

@@ -44,6 +44,9 @@ class FakeConnection:
     def socket(self) -> socket.socket | None:
         return self.sock
 
+    def is_local(self) -> bool:
+        return self.sock is not None
+
 
 @dataclass
 class FakeClient:
