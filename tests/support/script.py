@@ -290,11 +290,15 @@ class FakeServer:
             if code == _SSL:
                 self.requests += 1
                 conversation.asked_for_tls = True
-                conversation.send(self.answer)
-                if self.answer == b"S" and self.context is not None:
+                # Looked at once: whoever hears the answer may change it for the next and hang up on this one.
+                answer = self.answer
+                if answer == b"N":
+                    conversation.send(answer)
+                elif answer == b"S" and self.context is not None:
+                    conversation.send(answer)
                     conversation.shake_hands(self.context)
-                elif self.answer != b"N":
-                    self._let_wait(conversation)
+                else:
+                    self._let_wait(conversation, answer)
                     return False
                 continue
             if code == _GSSENC:
@@ -313,10 +317,11 @@ class FakeServer:
                 conversation.number = len(self.conversations)
             return True
 
-    def _let_wait(self, conversation: Conversation) -> None:
-        """Say nothing more, and listen to whatever comes."""
+    def _let_wait(self, conversation: Conversation, answer: bytes) -> None:
+        """Say this and nothing more, and listen to whatever comes."""
         with self._lock:
             self._unanswered.append(conversation.socket)
+        conversation.send(answer)
         while conversation.socket.recv(65536):
             pass
 
