@@ -99,6 +99,7 @@ class Pooler(Target):
     defaults: ClassVar[Settings] = {
         "metrics_addr": "",
         "event_loop": os.environ.get("HOWDAH_TEST_EVENT_LOOP", "uvloop"),
+        "workers": os.environ.get("HOWDAH_TEST_WORKERS", "1"),
     }
 
     def __init__(
