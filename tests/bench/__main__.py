@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -76,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="3 rounds of 1 second: shows that it runs, no more"
     )
+    parser.add_argument("--interpreted", action="store_true", help="not the compiled build")
+    parser.add_argument("--keep", action="store_true", help=f"keep the ratios in {BASELINE.name}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every value there as well")
     without = (POSTGRESQL, HOWDAH, PGBOUNCER, NOISE)
     listed = ", ".join(without)
@@ -115,13 +118,16 @@ def run(options: argparse.Namespace) -> list[Measured]:
         folder.chmod(0o755)
         postgres = stack.enter_context(cluster.running())
         tools = Tools(Pgbench(postgres, folder), options.seconds)
-        targets = _targets(postgres, folder, options.without)
-        about = {**_about(postgres, options), "load": load}
+        program = howdah_program(folder, interpreted=options.interpreted)
+        targets = _targets(postgres, folder, program, options.without)
+        about = {**_about(postgres, options), "build": build(program), "load": load}
         print(_headline(about))
         if load > _QUIET:
             print(f"the machine is busy (load {load:.1f}), which slows interpreted code more than PgBouncer")
         if options.json is not None:
             stack.callback(lambda: _write(options.json, report.as_json(results, about)))
+        if options.keep:
+            stack.callback(lambda: _write(BASELINE, report.renewed(baseline, report.as_json(results, about))))
         for workload in chosen(options.only, options.all):
             results.append(Turns(workload, targets, tools, _progress).run(options.rounds))
             _progress("")
@@ -130,8 +136,19 @@ def run(options: argparse.Namespace) -> list[Measured]:
     return results
 
 
-def _targets(postgres: Cluster, folder: Path, without: Sequence[str]) -> list[Target]:
-    found: list[Target] = [Direct(postgres), howdah(postgres, folder, howdah_program())]
+def build(program: Sequence[str]) -> str:
+    """What is measured as Howdah, in its own words."""
+    done = subprocess.run(
+        [*program, "-V"], cwd=BASELINE.parents[2], capture_output=True, text=True, check=False, timeout=60
+    )
+    found = re.search(r"^compiled: (.*)", done.stdout, re.MULTILINE)
+    kind = {"yes": "compiled", "no": "interpreted"}.get(found[1] if found else "", "of an unknown build")
+    given = os.environ.get("HOWDAH_BENCH_COMMAND")
+    return f"{kind}, {given}" if given else kind
+
+
+def _targets(postgres: Cluster, folder: Path, program: list[str], without: Sequence[str]) -> list[Target]:
+    found: list[Target] = [Direct(postgres), howdah(postgres, folder, program)]
     for name in (PGBOUNCER, NOISE):
         target = pgbouncer(name, postgres, folder)
         if target is not None:
@@ -153,8 +170,13 @@ def _about(postgres: Cluster, options: argparse.Namespace) -> dict[str, object]:
         "uvloop": metadata.version("uvloop"),
         "postgresql": postgres.release,
         "pgbouncer": _first_line([pgbouncer_program() or "pgbouncer", "--version"]),
-        "commit": _first_line(["git", "-C", str(BASELINE.parent), "describe", "--always", "--dirty"]),
+        "commit": _git("describe", "--always", "--dirty"),
+        "baseline": _git("log", "-1", "--format=%h of %cs", "--", BASELINE.name),
     }
+
+
+def _git(*words: str) -> str | None:
+    return _first_line(["git", "-C", str(BASELINE.parent), *words])
 
 
 def _first_line(command: Sequence[str]) -> str | None:
@@ -169,8 +191,10 @@ def _headline(about: dict[str, object]) -> str:
     return (
         f"{about['rounds']} rounds of {about['seconds']} s in turns, {about['processors']} processors; "
         f"median (quartiles)\nratio: {HOWDAH} over {PGBOUNCER}, noise: a second {PGBOUNCER} over the first\n"
-        f"Python {about['python']}, uvloop {about['uvloop']}, PostgreSQL {about['postgresql']}, "
-        f"{about['pgbouncer']}"
+        f"baseline: the ratio kept by commit {about['baseline'] or '(none yet)'}, and whether the quartiles "
+        "have left it behind\n"
+        f"Howdah: {about['build']}; Python {about['python']}, uvloop {about['uvloop']}, "
+        f"PostgreSQL {about['postgresql']}, {about['pgbouncer']}"
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from tests.bench.connections import Copy, Idle, Login, Start
 from tests.bench.pgbench import Load
+from tests.bench.surrounded import Surrounded
+from tests.bench.targets import pgbouncer_release
 from tests.bench.workloads import Compared, Encrypted, Latency, Throughput, Workload
 
 _ROWS = "select generate_series(1, 5000);\n"
@@ -26,12 +28,15 @@ _TLS = {
     "client_tls_cert_file": "{folder}/pooler.crt",
     "client_tls_key_file": "{folder}/pooler.key",
 }
+# From here on PgBouncer knows prepared statements in transaction mode.
+_KNOWS_STATEMENTS = (1, 21)
 _SCRAM = {"auth_type": "scram-sha-256", "auth_file": "{folder}/verifiers.txt"}
 
 
 def workloads() -> Sequence[Workload]:
     """New objects each time: a workload may remember what it prepared."""
-    return [*_small(), *_prepared(), *_encrypted(), *_large(), *_parameters(), *_connections()]
+    groups = _small(), _prepared(), _encrypted(), _large(), _parameters(), _latency(), _logins(), _idle()
+    return [workload for group in groups for workload in group]
 
 
 def _small() -> list[Workload]:
@@ -41,14 +46,14 @@ def _small() -> list[Workload]:
             title="select-only, simple protocol, 64 clients on 16 servers",
             load=Load(64),
             settings=_ON_16,
-            bars={"cpu": 1.5},
+            bars={"cpu": 1.15},
         ),
         Throughput(
             name="extended",
             title="select-only, extended protocol, 64 clients on 16 servers",
             load=Load(64, "extended"),
             settings=_ON_16,
-            bars={"cpu": 2.0},
+            bars={"cpu": 1.15},
         ),
         Throughput(
             name="light",
@@ -56,22 +61,37 @@ def _small() -> list[Workload]:
             load=Load(2),
             settings={"default_pool_size": "2"},
         ),
+    ]
+
+
+def _latency() -> list[Workload]:
+    return [
         Latency(
-            name="latency",
-            title="half of PgBouncer's capacity, simple protocol, 16 clients on 16 servers",
-            load=Load(16),
+            name="latency" if clients == 16 else f"latency-{clients}",
+            title=f"half of PgBouncer's capacity, simple protocol, {clients} clients on 16 servers",
+            load=Load(clients),
             settings=_ON_16,
-        ),
+            bars={"p99": 1.2} if clients == 16 else {},
+            usual=clients == 16,
+        )
+        for clients in (1, 16, 64, 256)
     ]
 
 
 def _prepared() -> list[Workload]:
+    # An older PgBouncer is compared in session mode, the only one in which it can; see "shared" for ours.
+    shared = (pgbouncer_release() or _KNOWS_STATEMENTS) >= _KNOWS_STATEMENTS
     return [
         Throughput(
             name="prepared",
-            title="select-only, prepared statements, 16 clients in session mode",
-            load=Load(16, "prepared"),
-            settings={**_ON_16, "pool_mode": "session"},
+            title="select-only, prepared statements, "
+            + ("64 clients on 16 servers" if shared else "16 clients in session mode"),
+            load=Load(64 if shared else 16, "prepared"),
+            settings={
+                **_ON_16,
+                **({"max_prepared_statements": "200"} if shared else {"pool_mode": "session"}),
+            },
+            bars={"cpu": 1.15},
         ),
         Compared(
             name="shared",
@@ -91,8 +111,7 @@ def _encrypted() -> list[Workload]:
             title="select-only, simple protocol over TLS, 64 clients on 16 servers",
             load=Load(64, environments=({"PGSSLMODE": "require"},)),
             settings={**_ON_16, **_TLS},
-            bars={"cpu": 1.5},
-            usual=False,
+            bars={"cpu": 1.2},
         ),
         Encrypted(
             name="tls-rows",
@@ -111,7 +130,7 @@ def _large() -> list[Workload]:
             title="results of 5,000 rows, 16 clients on 8 servers",
             load=Load(16, script=_ROWS),
             settings=_ON_8,
-            bars={"cpu": 1.2},
+            bars={"cpu": 0.35},
         ),
         Throughput(
             name="long-row",
@@ -125,12 +144,18 @@ def _large() -> list[Workload]:
             title="100 rows of 10 KB, 16 clients on 8 servers",
             load=Load(16, script=_WIDE_ROWS),
             settings=_ON_8,
-            bars={"cpu": 0.5},
+            bars={"cpu": 0.35},
         ),
-        Copy(
-            name="copy-out", unit="COPY", title="COPY of 10 MB out, rows of 64 bytes", out=True, usual=False
+        *(
+            Copy(
+                name=f"copy-{way}",
+                unit="COPY",
+                title=f"COPY of 100 MB {way}, rows of 64 bytes",
+                out=way == "out",
+                bars={"cpu": 0.5},
+            )
+            for way in ("out", "in")
         ),
-        Copy(name="copy-in", unit="COPY", title="COPY of 10 MB in, rows of 64 bytes", out=False, usual=False),
     ]
 
 
@@ -141,6 +166,7 @@ def _parameters() -> list[Workload]:
             title="32 clients of 8 application_name and TimeZone on 8 servers",
             load=Load(4, environments=_PROFILES),
             settings=_ON_8,
+            bars={"cpu": 1.15},
         ),
         Throughput(
             name="sets",
@@ -151,9 +177,15 @@ def _parameters() -> list[Workload]:
     ]
 
 
-def _connections() -> list[Workload]:
+def _logins() -> list[Workload]:
     return [
-        Login(name="login", unit="login", title="logins one after the other, SCRAM-SHA-256", settings=_SCRAM),
+        Login(
+            name="login",
+            unit="login",
+            title="logins one after the other, SCRAM-SHA-256",
+            settings=_SCRAM,
+            bars={"tps": 0.95, "cpu": 2.0},
+        ),
         Login(
             name="login-plain",
             unit="login",
@@ -169,12 +201,25 @@ def _connections() -> list[Workload]:
             libpq=True,
             usual=False,
         ),
+    ]
+
+
+def _idle() -> list[Workload]:
+    return [
         Start(
             name="start",
             title="start, first login, memory without clients",
             limits={"first_login": 1.5, "resident": 60 * 1024**2},
         ),
-        Idle(name="idle", title="5,000 idle clients", limits={"idle": 8192, "used": 8192}),
+        Idle(name="idle", title="5,000 idle clients", limits={"idle": 4096, "used": 4096}),
+        Surrounded(
+            name="surrounded",
+            title="select-only, 16 clients on 16 servers beside 10,000 idle ones, over without them",
+            load=Load(16),
+            settings={**_ON_16, "max_client_conn": "12000"},
+            limits={"over": 1.02},
+            usual=False,
+        ),
         Idle(
             name="idle-tls",
             title="2,000 idle clients over TLS",

@@ -87,7 +87,7 @@ class Profiler:
     def program(self) -> list[str]:
         """The daemon's command, under cProfile if need be."""
         if self.sampler:
-            return howdah_program()
+            return howdah_program(self.output.parent, interpreted=True)
         # Written when the daemon ends, by the user it has become.
         self.output.touch()
         self.output.chmod(0o666)

@@ -37,18 +37,26 @@ def table(measured: Measured, baseline: Json | None = None) -> str:
 def _row(measured: Measured, name: str, metric: Metric, baseline: Json | None) -> tuple[str, ...]:
     cells = [_value(spread(measured.of(target, name)), metric) for target in _TARGETS]
     workload = measured.workload
-    bar = f"{workload.bars[name]:.2f}" if name in workload.bars else ""
+    bar = f"{'>= ' if metric.more else ''}{workload.bars[name]:.2f}" if name in workload.bars else ""
     if name in workload.limits:
         bar = f"{workload.limits[name] * metric.scale:,.{metric.digits}f}"
     before = baseline_ratio(baseline, workload.name, name)
+    present = ratio(measured, HOWDAH, name)
     return (
         metric.title.format(unit=workload.unit),
         *cells,
-        _ratio(ratio(measured, HOWDAH, name)),
+        _ratio(present),
         _ratio(ratio(measured, NOISE, name)),
         bar,
-        "" if before is None else f"{before:.2f}",
+        "" if before is None else f"{before.median:.2f}{_changed(before, present, metric)}",
     )
+
+
+def _changed(before: Spread, now: Spread | None, metric: Metric) -> str:
+    """A word where the quartiles of both have nothing in common."""
+    if now is None or (now.low <= before.high and before.low <= now.high):
+        return ""
+    return " better" if (now.median > before.median) is metric.more else " WORSE"
 
 
 def ratio(measured: Measured, target: str, metric: str) -> Spread | None:
@@ -101,11 +109,24 @@ def _ratios_json(measured: Measured, target: str) -> dict[str, object]:
     return {metric: value.as_json() for metric, value in found.items() if value is not None}
 
 
-def baseline_ratio(baseline: Json | None, workload: str, metric: str) -> float | None:
-    """The median ratio that an earlier run wrote for this figure; None when it has none."""
+def baseline_ratio(baseline: Json | None, workload: str, metric: str) -> Spread | None:
+    """The ratio that an earlier run kept for this figure; None when it has none."""
     place: object = baseline
-    for key in ("workloads", workload, "ratios", metric, "median"):
+    for key in ("workloads", workload, "ratios", metric):
         if not isinstance(place, Mapping):
             return None
         place = cast(Json, place).get(key)
-    return place if isinstance(place, float) else None
+    if not isinstance(place, Mapping) or not place:
+        return None
+    return Spread(place["median"], place["low"], place["high"], place["rounds"])
+
+
+def renewed(baseline: Json | None, run: Json) -> dict[str, object]:
+    """What is kept of a run: what it ran on, and the ratios and the noise of each workload.
+
+    Workloads that were not run stay as they were.
+    """
+    workloads: dict[str, object] = dict(cast(Json, (baseline or {}).get("workloads", {})))
+    for name, one in cast(Mapping[str, Json], run["workloads"]).items():
+        workloads[name] = {key: one[key] for key in ("title", "ratios", "noise")}
+    return {**{key: run[key] for key in run if key != "workloads"}, "workloads": workloads}

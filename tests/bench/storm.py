@@ -26,7 +26,7 @@ from proxy.worker import Worker
 from tests.bench import cluster, processes
 from tests.bench.client import verifier
 from tests.bench.cluster import SALT, Address
-from tests.bench.connections import _allow_files
+from tests.bench.connections import allow_files
 from tests.bench.crowd import Crowd, storm
 from tests.bench.figures import percentile
 from tests.bench.targets import ini, pgbouncer_program
@@ -44,7 +44,7 @@ def main() -> int:
     options = _parser().parse_args()
     if options.daemon is not None:
         return timed_daemon(options.daemon, options.turns)
-    _allow_files(2 * (options.clients + options.workers) + 200)
+    allow_files(2 * (options.clients + options.workers) + 200)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="storm-")))
         folder.chmod(0o755)

@@ -6,12 +6,14 @@ gives an address to connect to and, for poolers, a pid whose family is the poole
 
 import dataclasses
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from proxy.demo.postgres import free_port
 from tests.bench import processes
 from tests.bench.client import ServerError, verifier
 from tests.bench.cluster import SALT, Address, Cluster
+from tests.support import compiled
 from tests.support.certificates import self_signed
 
 POSTGRESQL = "PostgreSQL"
@@ -143,6 +146,16 @@ def pgbouncer_program() -> str | None:
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
+def pgbouncer_release() -> tuple[int, ...] | None:
+    """Of PgBouncer as installed; None without."""
+    program = pgbouncer_program()
+    if program is None:
+        return None
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"PgBouncer (\d+)\.(\d+)", said)
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def pgbouncer(name: str, cluster: Cluster, folder: Path) -> Pooler | None:
     """PgBouncer as installed on the system; None without."""
     program = pgbouncer_program()
@@ -152,10 +165,25 @@ def pgbouncer(name: str, cluster: Cluster, folder: Path) -> Pooler | None:
     return Pooler(name, cluster, folder, program=[program], goodbye=signal.SIGTERM)
 
 
-def howdah_program() -> list[str]:
-    """This work tree under this interpreter, or the command in HOWDAH_BENCH_COMMAND (of a compiled build)."""
-    given = os.environ.get("HOWDAH_BENCH_COMMAND")
-    return shlex.split(given) if given else [sys.executable, "-m", "proxy"]
+def howdah_program(folder: Path, *, interpreted: bool = False) -> list[str]:
+    """The command in HOWDAH_BENCH_COMMAND; else this work tree, compiled if it can be and is wanted.
+
+    `folder`: where to unpack the compiled build.
+    """
+    if given := os.environ.get("HOWDAH_BENCH_COMMAND"):
+        return shlex.split(given)
+    try:
+        wheel = None if interpreted else compiled.kept_wheel()
+    except compiled.CannotCompile as reason:
+        print(f"not compiled: {reason}", file=sys.stderr)
+        wheel = None
+    if wheel is None:
+        return [sys.executable, "-m", "proxy"]
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "build")
+    start = folder / "build" / "start.py"
+    start.write_text("import sys\n\nfrom proxy.cli import main\n\nsys.exit(main())\n")
+    return [sys.executable, str(start)]
 
 
 def howdah(cluster: Cluster, folder: Path, program: list[str]) -> Pooler:

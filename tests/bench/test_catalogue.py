@@ -18,12 +18,12 @@ def test_bars_and_limits_name_figures_that_are_printed() -> None:
 def test_a_run_that_names_none_has_the_usual_workloads() -> None:
     usual = [workload.name for workload in chosen(None, everything=False)]
     assert "simple" in usual
-    assert "copy-in" not in usual
-    assert "copy-in" in [workload.name for workload in chosen(None, everything=True)]
+    assert "tls-rows" not in usual
+    assert "tls-rows" in [workload.name for workload in chosen(None, everything=True)]
 
 
 def test_a_workload_can_be_named_whether_usual_or_not() -> None:
-    assert [workload.name for workload in chosen(["copy-in"], everything=False)] == ["copy-in"]
+    assert [workload.name for workload in chosen(["tls-rows"], everything=False)] == ["tls-rows"]
 
 
 def test_the_list_names_every_workload(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,9 +48,37 @@ def test_a_target_that_was_left_out_is_named_with_the_reason(measured: Measured)
 
 
 def test_the_ratio_of_an_earlier_run_stands_beside_the_present_one(measured: Measured) -> None:
+    baseline = report.renewed(None, json.loads(json.dumps(report.as_json([measured], {}))))
+    assert row(report.table(measured, baseline), "CPU per transaction, µs")[-1] == "2.00"
+
+
+@pytest.mark.parametrize(
+    ("figure", "kept", "word"),
+    [("cpu", 1.75, "WORSE"), ("cpu", 2.25, "better"), ("tps", 1.25, "better"), ("tps", 1.75, "WORSE")],
+)
+def test_what_has_changed_beyond_its_quartiles_is_said(
+    measured: Measured, figure: str, kept: float, word: str
+) -> None:
     baseline = json.loads(json.dumps(report.as_json([measured], {})))
-    baseline["workloads"]["example"]["ratios"]["cpu"]["median"] = 1.75
-    assert row(report.table(measured, baseline), "CPU per transaction, µs")[-1] == "1.75"
+    ratio = baseline["workloads"]["example"]["ratios"][figure]
+    ratio |= {"median": kept, "low": kept - 0.1, "high": kept + 0.1}
+    title = {"cpu": "CPU per transaction, µs", "tps": "transactions/s"}[figure]
+    assert row(report.table(measured, baseline), title)[-2:] == [f"{kept:.2f}", word]
+
+
+def test_where_more_is_better_the_bar_is_the_least(measured: Measured) -> None:
+    measured.workload.bars = {"tps": 0.95}
+    assert row(report.table(measured), "transactions/s")[-2:] == [">=", "0.95"]
+
+
+def test_a_renewed_baseline_keeps_the_workloads_that_were_not_run(measured: Measured) -> None:
+    run = report.as_json([measured], {"rounds": 3})
+    kept = report.renewed({"rounds": 7, "workloads": {"other": {"ratios": {}}}}, run)
+    assert kept["rounds"] == 3
+    workloads = kept["workloads"]
+    assert isinstance(workloads, dict)
+    assert workloads.keys() == {"other", "example"}
+    assert workloads["example"].keys() == {"title", "ratios", "noise"}
 
 
 def test_json_holds_every_value_and_the_ratios(measured: Measured) -> None:

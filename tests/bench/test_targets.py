@@ -1,5 +1,7 @@
+import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from signal import SIGTERM
 
@@ -7,6 +9,7 @@ import pytest
 
 from tests.bench import processes, targets
 from tests.bench.cluster import Address, Cluster
+from tests.support import compiled
 
 SERVER = Address("127.0.0.1", 5432, "alice", "app", "secret")
 CLUSTER = Cluster(SERVER, "15.4", Path("pgbench"), {})
@@ -39,11 +42,41 @@ def test_a_pooler_that_ends_is_reported_with_its_last_words(tmp_path: Path) -> N
     assert pooler.pid is None
 
 
-def test_a_named_command_takes_the_place_of_the_work_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+WORK_TREE = [sys.executable, "-m", "proxy"]
+
+
+def test_a_named_command_takes_the_place_of_the_work_tree(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("HOWDAH_BENCH_COMMAND", raising=False)
-    assert targets.howdah_program() == [sys.executable, "-m", "proxy"]
+    assert targets.howdah_program(tmp_path, interpreted=True) == WORK_TREE
     monkeypatch.setenv("HOWDAH_BENCH_COMMAND", "'/a path/howdah' -q")
-    assert targets.howdah_program() == ["/a path/howdah", "-q"]
+    assert targets.howdah_program(tmp_path) == ["/a path/howdah", "-q"]
+
+
+def test_a_compiled_build_is_measured_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HOWDAH_BENCH_COMMAND", raising=False)
+    wheel = tmp_path / "howdah.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("proxy/__init__.py", "")
+        archive.writestr("proxy/cli.py", "def main():\n    print('from the wheel')\n")
+    monkeypatch.setattr(compiled, "kept_wheel", lambda: wheel)
+    done = subprocess.run(targets.howdah_program(tmp_path), capture_output=True, text=True, check=True)
+    assert done.stdout == "from the wheel\n"
+
+
+def test_without_a_compiler_the_work_tree_is_measured_and_the_reason_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cannot() -> Path:
+        raise compiled.CannotCompile("needs a C compiler")
+
+    monkeypatch.delenv("HOWDAH_BENCH_COMMAND", raising=False)
+    monkeypatch.setattr(compiled, "kept_wheel", cannot)
+    assert targets.howdah_program(tmp_path) == WORK_TREE
+    assert capsys.readouterr().err == "not compiled: needs a C compiler\n"
 
 
 def test_postgresql_itself_needs_no_start() -> None:

@@ -19,20 +19,25 @@ Values = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One row of the report: words (`{unit}` is the workload's), factor from measured to printed, digits."""
+    """One row of the report: words (`{unit}` is the workload's), factor from measured to printed, digits.
+
+    `more`: the more the better, and a bar is the lowest ratio wanted.
+    """
 
     title: str
     scale: float = 1.0
     digits: int = 0
+    more: bool = False
 
 
 METRICS: Mapping[str, Metric] = {
     "cpu": Metric("CPU per {unit}, µs", 1e6, 1),
     "user": Metric("  of it in user space, µs", 1e6, 1),
     "over": Metric("CPU per {unit} over the other load's", digits=2),
-    "tps": Metric("{unit}s/s"),
+    "tps": Metric("{unit}s/s", more=True),
     "p50": Metric("p50, ms", 1e3, 2),
     "p99": Metric("p99, ms", 1e3, 2),
+    "p999": Metric("p99.9, ms", 1e3, 2),
     "idle": Metric("bytes per idle client, logged in"),
     "used": Metric("bytes per idle client, after a query"),
     "first_login": Metric("start to first login, ms", 1e3),
@@ -78,7 +83,7 @@ def per_transaction(spent: accounting.Cpu, transactions: int, logins: float = 0.
 
 @dataclass(kw_only=True)
 class Workload(abc.ABC):
-    """A named piece of work. By metric, `bars` are the highest ratios to PgBouncer wanted, `limits` values.
+    """A named piece of work. By metric, `bars` are the ratios to PgBouncer wanted, `limits` the values.
 
     `unit`: what a transaction is called here. `usual`: part of a run that names none. `fresh`: every
     measurement wants a newly started target. `direct`: PostgreSQL without a pooler can be measured too.
@@ -104,7 +109,8 @@ class Workload(abc.ABC):
         """One measurement of one target, by metric; `first_login` is what its start took, in seconds."""
 
 
-def _drive(tools: Tools, target: Target, load: Load, rate: float = 0.0) -> tuple[Outcome, Values]:
+def drive(tools: Tools, target: Target, load: Load, rate: float = 0.0) -> tuple[Outcome, Values]:
+    """pgbench's load on the target, and what it cost there."""
     logins = Meter(target)
     opening = tools.pgbench.run(load, target.address)
     login_cost = logins.since().total
@@ -124,7 +130,7 @@ class Throughput(Workload):
     load: Load
 
     def measure(self, tools: Tools, target: Target, first_login: float) -> Values:
-        return _drive(tools, target, self.load)[1]
+        return drive(tools, target, self.load)[1]
 
 
 @dataclass(kw_only=True)
@@ -143,8 +149,8 @@ class Compared(Workload):
     alone: ClassVar[bool] = True
 
     def measure(self, tools: Tools, target: Target, first_login: float) -> Values:
-        values = _drive(tools, target, self.load)[1]
-        other = _drive(tools, target, self.other)[1]
+        values = drive(tools, target, self.load)[1]
+        other = drive(tools, target, self.other)[1]
         if "cpu" in values and "cpu" in other:
             values["over"] = values["cpu"] / other["cpu"]
         return values
@@ -161,5 +167,6 @@ class Latency(Workload):
         self.rate = tools.pgbench.run(self.load, reference.address, seconds=tools.seconds).rate / 2
 
     def measure(self, tools: Tools, target: Target, first_login: float) -> Values:
-        outcome, values = _drive(tools, target, self.load, self.rate)
-        return values | {"p50": outcome.latency(0.5), "p99": outcome.latency(0.99)}
+        outcome, values = drive(tools, target, self.load, self.rate)
+        shares = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
+        return values | {name: outcome.latency(share) for name, share in shares.items()}
