@@ -6,7 +6,6 @@ Laws of this file:
 - What a client asked for in its startup packet is used here for its two names and for nothing else.
 """
 
-import hmac
 import logging
 import os
 import secrets as random
@@ -143,9 +142,10 @@ async def _by_password(user: _User, method: AuthMethod, collector: "Collector") 
     secrets = [] if method in _WITHOUT_SECRETS else await user.secrets()
     if not secrets and method is AuthMethod.TRUST and asks(client, wishes):
         raise LoginFailed(sqlstate.INVALID_AUTHORIZATION, "no such user")
+    mock_key = client.lobby.mock_keys.of(wishes.user)
     if method not in _WITHOUT_PROOF and all(secret == NO_PASSWORD for secret in secrets):
-        secrets = _decoys(client, wishes)
-    return await _Login(client, wishes, method).run(secrets, collector)
+        secrets = _decoys(client, wishes, mock_key)
+    return await _Login(client, wishes, method, mock_key).run(secrets, collector)
 
 
 def _check_forced_user(client: "Client", wishes: "Wishes") -> None:
@@ -182,7 +182,7 @@ def asks(client: "Client", wishes: "Wishes") -> bool:
     )
 
 
-def _decoys(client: "Client", wishes: "Wishes") -> list[Secret]:
+def _decoys(client: "Client", wishes: "Wishes", mock_key: bytes) -> list[Secret]:
     """In place of a secret that nobody has: of the kind that is usually found there, opened by nothing.
 
     So who cannot come in meets the same exchange, in the same time, as who can. The same name always meets
@@ -192,16 +192,15 @@ def _decoys(client: "Client", wishes: "Wishes") -> list[Secret]:
     iterations = lobby.auth_query.usual_iterations if asks(client, wishes) else lobby.usual_iterations
     if iterations is None:
         return []
-    key = lobby.mock_keys.of(wishes.user)
-    # Of the stored key nobody knows what it is the hash of.
-    stored = hmac.digest(key, b"stored", "sha256")
-    return [ScramVerifier(iterations, made_up_salt(key, to_wire(wishes.user)), stored, b"")]
+    # As a stored key that one will do as well: nobody knows what it is the hash of.
+    return [ScramVerifier(iterations, made_up_salt(mock_key, to_wire(wishes.user)), mock_key, b"")]
 
 
 class _Login:
     """One exchange, which is always the same for the same secrets."""
 
-    def __init__(self, client: "Client", wishes: "Wishes", method: AuthMethod) -> None:
+    def __init__(self, client: "Client", wishes: "Wishes", method: AuthMethod, mock_key: bytes) -> None:
+        self._mock_key = mock_key
         self._client = client
         self._wishes = wishes
         self._method = method
@@ -244,7 +243,7 @@ class _Login:
             self._method,
             to_wire(self._wishes.user),
             secrets,
-            mock_key=lobby.mock_keys.of(self._wishes.user),
+            mock_key=self._mock_key,
             iterations=lobby.settings.scram_iterations,
             nonce=self._nonce,
             md5_salt=self._md5_salt,
