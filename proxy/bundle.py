@@ -6,6 +6,7 @@ there are; what only passes it on need not look into it. Out of it come only val
 
 import io
 import pickle
+import platform
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -36,6 +37,7 @@ from proxy.snapshot import (
 )
 from proxy.source import Snapshots
 from proxy.tls_snapshot import TlsSnapshot
+from proxy.version import VERSION
 
 SIZE: Final = 200
 """Rows in a piece of what there may be many of."""
@@ -239,8 +241,8 @@ class Merged:
         return merge.reasons(self._each("reasons"))
 
     def build(self) -> BuildInfo:
-        """The same in all."""
-        build: BuildInfo = self._first("build")
+        """The same in all; while there is no worker, what is known of it without."""
+        build: BuildInfo = next(self._each("build"), BuildInfo(VERSION, platform.python_version(), ""))
         return build
 
     def loop_lag(self) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from config.problems import Problem
 from config.settings import Settings
+from proxy import log
 from proxy.bundle import Looked, Merged, Piece, needed, pack
 from proxy.control import (
     Daemon,
@@ -189,6 +190,8 @@ class Deputy:
         if settings is None:
             raise RuntimeError("these settings were not agreed to")
         self._worker.apply(settings)
+        if commit.reopen:
+            log.reopen()
 
 
 def _forget(tasks: set["asyncio.Task[Any]"]) -> "Callable[[asyncio.Task[Any]], None]":

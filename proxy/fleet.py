@@ -7,12 +7,14 @@ none. A worker that stands still does what it was told when it goes on, or is re
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final
 
 from config.changes import applicable, changes
 from config.problems import ConfigError, Problem
 from config.settings import Settings
+from proxy import log, process
 from proxy.control import (
     Control,
     DatabaseOrder,
@@ -73,6 +75,7 @@ class Fleet:
         self.control = Control(self)
         self.gathering = Gathering(self.handles, own)
         self.shutting_down = False
+        self.reloads: Counter[str] = Counter()
         self._load, self._check, self._apply = load, check, apply
         self._stop, self._discard = stop, discard
         self._changing = asyncio.Lock()
@@ -243,15 +246,26 @@ class Fleet:
 
     async def reload(self) -> None:
         """Read the configuration again. Raises ConfigError and changes nothing if it is wrong for anybody."""
-        async with self._changing:
-            await self._change(self._load())
+        process.notify_reloading()
+        try:
+            async with self._changing:
+                await self._change(self._load(), Commit(reopen=True))
+        except ConfigError as error:
+            for problem in error.problems:
+                _logger.error("%s", problem)
+            self.reloads["failed"] += 1
+            raise
+        else:
+            self.reloads["ok"] += 1
+        finally:
+            process.notify_ready()
 
     async def set_setting(self, key: str, value: str) -> None:
         """Change one setting until the next reload."""
         async with self._changing:
-            await self._change(self.settings.with_value(key, value))
+            await self._change(self.settings.with_value(key, value), Commit())
 
-    async def _change(self, settings: Settings) -> None:
+    async def _change(self, settings: Settings, commit: Commit) -> None:
         for key in changes(self.settings, settings).restart_keys:
             _logger.warning("%s has changed, which takes effect after a restart", key)
         settings = applicable(self.settings, settings)
@@ -270,4 +284,6 @@ class Fleet:
         for handle in self.handles.values():
             if handle not in asked:
                 self._tell(handle, Prepare(settings))
-        await self._all(Commit())
+        if commit.reopen:
+            log.reopen()
+        await self._all(commit)

@@ -19,7 +19,7 @@ from proxy.snapshot import StatsSnapshot, WorkerSnapshot, sum_of
 
 ANSWER_SECONDS: Final = 3.0
 """How long a worker is waited for."""
-OWN: Final = frozenset({"state", "config", "build", "peers", "peer_pools"})
+OWN: Final = frozenset({"state", "config", "peers", "peer_pools"})
 """Parts that the supervisor knows by itself."""
 
 _logger: Final = logging.getLogger("howdah")

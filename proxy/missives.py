@@ -110,4 +110,6 @@ class Agreed:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Apply what was prepared. Answer: None."""
+    """Apply what was prepared; `reopen` the log, which may have been rotated. Answer: None."""
+
+    reopen: bool = False

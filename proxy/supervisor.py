@@ -19,11 +19,13 @@ from proxy.control import Order, Shutdown, ShutdownMode
 from proxy.entrance import Entrance
 from proxy.frames import close_all
 from proxy.handle import WorkerHandle
+from proxy.headquarters import Headquarters
 from proxy.letters import Begin, Count, Drained, End, Heartbeat, Serving, Stop
 from proxy.loops import loop_factory
 from proxy.nursery import Nursery, reap
 from proxy.roster import Roster
 from proxy.signals import Signals
+from proxy.steward import Steward
 from proxy.template import Become
 from proxy.version import is_compiled, version_text
 
@@ -43,14 +45,17 @@ def run(settings: Settings, path: str, become: Become, *, quiet: bool, verbose: 
     """
     nursery = Nursery(become)
     with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
-        return runner.run(Supervisor(settings, path, nursery, quiet=quiet, verbose=verbose).main())
+        supervisor = Supervisor(settings, path, nursery, quiet=quiet, verbose=verbose)
+        Headquarters(supervisor, path, quiet=quiet, verbose=verbose)
+        return runner.run(supervisor.main())
 
 
 class Supervisor:
     """`workers` are those whose link is up. `handlers` has a function for each kind of message from them.
 
-    `on_joined` are told of a worker before it is sent anything but what it is to be, `on_left` when its link
-    is lost, `on_ended` when its process has gone, and with it all that it had open.
+    `on_joined` are told of a worker before it is sent anything but what it is to be, `on_serving` before it
+    is given clients, `on_left` when its link is lost, `on_ended` when its process has gone, and with it all
+    that it had open. `on_start` may raise ListenError.
     """
 
     def __init__(
@@ -65,8 +70,13 @@ class Supervisor:
             Drained: self._on_drained,
         }
         self.on_joined: list[Callable[[WorkerHandle], None]] = []
+        self.on_serving: list[Callable[[WorkerHandle], None]] = []
         self.on_left: list[Callable[[WorkerHandle], None]] = []
         self.on_ended: list[Callable[[WorkerHandle], None]] = []
+        self.on_start: list[Callable[[], Awaitable[None]]] = []
+        self.on_stop: list[Callable[[], Awaitable[None]]] = []
+        self.steward = Steward(self)
+        self.handlers.update(self.steward.handlers())
         self.mode: ShutdownMode | None = None
         self.execute: Callable[[Order], Awaitable[None]] = self._execute
         self.signals = Signals(lambda order: self.execute(order), lambda: self.mode is not None)
@@ -89,8 +99,11 @@ class Supervisor:
         self.nursery.start(self._on_forked, self._fill)
         try:
             self.binding.bind(self.settings, process.passed_sockets())
+            for start in self.on_start:
+                await start()
         except (ListenError, process.ProcessError) as error:
             logger.critical("%s", error)
+            self.binding.close()
             self.nursery.stop()
             return 1
         self.entrance.listen(self.settings)
@@ -100,6 +113,8 @@ class Supervisor:
         await self._over.wait()
         for timer in self._timers.values():
             timer.cancel()
+        for stop in self.on_stop:
+            await stop()
         self.entrance.close()
         self.nursery.stop()
         self.signals.stop()
@@ -173,6 +188,8 @@ class Supervisor:
         self._on_forked(handle.number, message.pid)
         self.roster.serves(handle.number, self._now())
         logger.info("%s serves", handle)
+        for told in self.on_serving:
+            told(handle)
         self.entrance.resume()
         if self.roster.complete and not self.is_up:
             self.is_up = True

@@ -212,6 +212,10 @@ async def test_settings_that_the_supervisor_cannot_take_reach_nobody() -> None:
         together.refused = [Problem("log", 0, "logfile", "could not open the log")]
         assert (await refusal(together, Reload())).message.startswith("RELOAD failed")
         assert together[1].worker.settings.query_timeout != 4
+        assert together.fleet.reloads == {"failed": 1}
+        for rig in together.rigs.values():
+            assert rig.errors == ["log: logfile: could not open the log None"]
+            rig.errors.clear()
 
 
 async def test_who_joins_in_the_middle_of_a_change_takes_part_in_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,7 @@ async def test_a_failure_of_one_leaves_the_others_to_answer(
 async def test_what_the_supervisor_knows_needs_nobody() -> None:
     async with Together(1, script) as together:
         together.silence(1)
-        shown = await together.fleet.gathering.take(("state", "config", "build"))
+        shown = await together.fleet.gathering.take(("state", "config"))
         assert shown.state().listening
         assert not shown.silent()
         together.wake(1)

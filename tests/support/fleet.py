@@ -20,7 +20,7 @@ from proxy.control import ShutdownMode
 from proxy.fleet import Fleet
 from proxy.link import Calls, Link
 from proxy.member import Member
-from proxy.snapshot import BuildInfo, ConfigRow, ReasonCounts, StateSnapshot, WorkerSnapshot
+from proxy.snapshot import ConfigRow, ReasonCounts, StateSnapshot, WorkerSnapshot
 from proxy.worker import Worker
 from tests.support.rig import Rig
 from tests.support.script import FakeServer, Script, default_script
@@ -155,7 +155,6 @@ class Together:
         return {
             "state": StateSnapshot(paused=self.fleet.halts.paused),
             "config": rows,
-            "build": BuildInfo("0", "3", "uvloop"),
             "workers": [WorkerSnapshot(number, 1000 + number, restarts=number) for number in numbers],
             "reasons": ReasonCounts(reloads={"ok": 1}),
         }

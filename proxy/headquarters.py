@@ -1,0 +1,155 @@
+"""What the supervisor has besides its workers: the control of all, /metrics, the line of statistics.
+
+Law of this file: it joins a supervisor with a fleet; neither of them knows the other.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+import config
+from config.problems import ConfigError, Problem
+from config.settings import Settings
+from proxy import log, process
+from proxy.binding import ListenError
+from proxy.control import Order
+from proxy.fleet import Fleet
+from proxy.snapshot import MICROSECONDS, ConfigRow, ReasonCounts, StateSnapshot, WorkerSnapshot
+from proxy.statsline import stats_line
+
+if TYPE_CHECKING:
+    from proxy.metrics.http import HttpServer
+    from proxy.supervisor import Supervisor
+
+logger = logging.getLogger("howdah")
+
+_COUNTERS = ("stats", "reasons", "statement_counts", "tls", "workers")
+
+
+class Headquarters:
+    """Of one supervisor, which it gets hold of."""
+
+    def __init__(self, supervisor: "Supervisor", path: str, *, quiet: bool = False, verbose: int = 0) -> None:
+        self._supervisor = supervisor
+        self._path, self._quiet, self._verbose = path, quiet, verbose
+        self.fleet = Fleet(
+            supervisor.settings,
+            load=self._load,
+            check=self._check,
+            apply=self._apply,
+            stop=supervisor.shutdown,
+            discard=self._discard,
+            own=self._own,
+        )
+        self._http: HttpServer | None = None
+        self._statistics: asyncio.Task[None] | None = None
+        supervisor.execute = self.execute
+        supervisor.on_serving.append(self.fleet.joined)
+        supervisor.on_left.append(self.fleet.left)
+        supervisor.on_start.append(self.start)
+        supervisor.on_stop.append(self.stop)
+
+    async def execute(self, order: Order) -> None:
+        """Carry out an order, given by a signal. Raises OrderRefused."""
+        await self.fleet.control.execute(order)
+
+    async def start(self) -> None:
+        """Serve HTTP where it is wanted. Raises ListenError."""
+        settings = self._supervisor.settings
+        self._statistics = asyncio.get_running_loop().create_task(self._log_statistics())
+        if not settings.metrics_addr:
+            return
+        # The HTTP library costs 12 MiB: only who wants metrics pays for it.
+        from proxy.metrics.http import HttpError, HttpServer
+
+        server = HttpServer(settings.metrics_addr, settings.metrics_port, self.fleet.gathering)
+        try:
+            await server.start()
+        except HttpError as error:
+            raise ListenError(str(error)) from error
+        self._http = server
+
+    async def stop(self) -> None:
+        """The end."""
+        if self._statistics is not None:
+            self._statistics.cancel()
+        if self._http is not None:
+            await self._http.stop()
+
+    async def _log_statistics(self) -> None:
+        while True:
+            await asyncio.sleep(self.fleet.settings.stats_period)
+            # Also where nobody wants to read it: so little is lost with a worker that dies.
+            try:
+                line = stats_line((await self.fleet.gathering.take(_COUNTERS)).stats())
+            except Exception:
+                logger.exception("cannot make the statistics")
+                continue
+            if self.fleet.settings.log_stats:
+                logger.info("%s", line)
+                process.notify_status(line)
+
+    # The supervisor's own part in new settings.
+
+    def _load(self) -> Settings:
+        return config.load(self.fleet.settings.conffile or self._path)
+
+    @staticmethod
+    def _check(settings: Settings) -> None:
+        try:
+            log.check(settings)
+        except OSError as error:
+            text = f"could not open the log: {error}"
+            raise ConfigError([Problem(settings.logfile or "log", 0, "logfile", text)]) from error
+
+    def _apply(self, settings: Settings) -> None:
+        log.setup(settings, quiet=self._quiet, verbose=self._verbose)
+        self._supervisor.settings = settings
+        self._supervisor.entrance.apply(settings)
+
+    def _discard(self, number: int) -> None:
+        handle = self._supervisor.workers.get(number)
+        if handle is not None and handle.child is not None:
+            logger.error("%s is out of step with the others, replacing it", handle)
+            handle.child.kill()
+
+    # The supervisor's own part in what is shown.
+
+    def _own(self, parts: Collection[str]) -> dict[str, Any]:
+        supervisor, fleet = self._supervisor, self.fleet
+        known: dict[str, Callable[[], Any]] = {
+            "state": lambda: StateSnapshot(
+                paused=fleet.halts.paused,
+                listening=supervisor.entrance.listening,
+                draining=supervisor.mode is not None,
+            ),
+            "config": self._config,
+            "workers": self._workers,
+            "reasons": lambda: ReasonCounts(reloads=dict(fleet.reloads)),
+        }
+        return {part: make() for part, make in known.items() if part in parts}
+
+    def _config(self) -> list[ConfigRow]:
+        rows = self.fleet.settings.rows()
+        return [
+            ConfigRow(key, value or "", default or "", live == "yes") for key, value, default, live in rows
+        ]
+
+    def _workers(self) -> list[WorkerSnapshot]:
+        rows = []
+        for place in self._supervisor.roster:
+            handle = self._supervisor.workers.get(place.number)
+            state = "running" if place.serving else "starting"
+            rows.append(
+                WorkerSnapshot(
+                    place.number,
+                    handle.pid if handle is not None else 0,
+                    state if self._supervisor.mode is None else "stopping",
+                    clients=place.clients,
+                    servers=handle.servers if handle is not None else 0,
+                    lag_us=int(handle.lag * MICROSECONDS) if handle is not None else 0,
+                    restarts=place.restarts,
+                )
+            )
+        return rows
