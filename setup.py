@@ -1,4 +1,4 @@
-"""Compiles the hot files where HOWDAH_COMPILE asks for it; all else about the build is in pyproject.toml.
+"""Compiles the hot files and the pump where HOWDAH_COMPILE asks for it; all else is in pyproject.toml.
 
 HOWDAH_COMPILE=1 compiles if this machine can, and says in one line if it cannot; `require` fails then.
 Without it the build is plain. Compiled modules lie beside their sources in the wheel and are the same text:
@@ -98,12 +98,13 @@ def extensions() -> list[Extension]:
         return []
     from mypyc.build import mypycify
 
-    made = mypycify([*MYPY_OPTIONS, *HOT], opt_level="3", group_name="howdah")
+    hot: list[Extension] = mypycify([*MYPY_OPTIONS, *HOT], opt_level="3", group_name="howdah")
     if new_compiler().compiler_type == "unix":
-        for extension in made:
+        for extension in hot:
             # Else functions call one another through a table, lest one be replaced as they are loaded.
             extension.extra_compile_args.append("-fno-semantic-interposition")
-    return made
+    # Elsewhere there is no epoll.
+    return [*hot, Extension("proxy.pump", ["proxy/pump.c"])] if sys.platform == "linux" else hot
 
 
 setup(ext_modules=extensions(), setup_requires=[COMPILER] if wanted() else [])

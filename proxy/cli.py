@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from proxy.arguments import Parser
-from proxy.version import is_compiled, version_text
+from proxy.version import is_compiled, is_pump_built, version_text
 
 if TYPE_CHECKING:
     from config import Report, Settings
@@ -78,8 +78,6 @@ def version() -> str:
     """What -V prints: ourselves in SHOW VERSION's words, then what we run on, one per line."""
     import platform
     import ssl
-
-    from proxy.transports import is_pump_built
 
     compiled, pump = is_compiled(), is_pump_built()
     return "\n".join(

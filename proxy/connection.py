@@ -20,6 +20,7 @@ from protocol.framer import Collector
 from protocol.login import Conversation, Derive
 from proxy.talk import Talk
 from proxy.tls import TlsLayer
+from proxy.transports import detach
 from proxy.turnstile import Gate
 
 logger = logging.getLogger("howdah")
@@ -193,6 +194,18 @@ class Connection(asyncio.Protocol):
         """Close at once, whatever is unsent; nothing to do for a connection that is gone or never was."""
         if self.made and not self.closed:
             self.transport.abort()
+
+    def detach(self) -> socket.socket:
+        """Give the socket away; of this connection nobody hears any more, and its owner is not told.
+
+        Raises RuntimeError for a connection that is encrypted, closed or closing, or has something unsent.
+        """
+        if self.tls is not None or self.closed or not self.made:
+            raise RuntimeError("only an open connection in the clear can be given away")
+        sock = detach(self.transport)
+        self.closed = True
+        self.owner, self.receiver, self.gate = _NOBODY, _unheard, None
+        return sock
 
     def unsent(self) -> int:
         """Bytes given to `write` that the kernel has not taken yet."""

@@ -20,7 +20,7 @@ from protocol.framer import Collector
 from protocol.login import Greeting, LoginImpossible, ServerRefused
 from protocol.looks import SERVER_LOGIN_CAPS
 from protocol.startup import encode_startup
-from proxy import errors
+from proxy import errors, transports
 from proxy.audit import Leaks
 from proxy.connection import Connection, ConnectionLost
 from proxy.credentials import credential_of, credential_refused, credential_taken
@@ -148,17 +148,14 @@ class Dialler:
 
     async def connect(self, connection: Connection, host: Host) -> tuple[str, int]:
         """Connect to the first address of a host that answers. Raises OSError."""
-        loop = asyncio.get_running_loop()
         if host.local:
             path = f"{host.name}/.s.PGSQL.{host.port}"
-            await loop.create_unix_connection(
-                lambda: connection, "\0" + path[1:] if path.startswith("@") else path
-            )
+            await transports.connect_unix(connection, "\0" + path[1:] if path.startswith("@") else path)
             return "unix", host.port
         failure: OSError = OSError(f"no address for {host.name}")
         for address in await self._resolver.resolve(host.name):
             try:
-                await loop.create_connection(lambda: connection, address, host.port)
+                await transports.connect(connection, address, host.port)
             except OSError as error:
                 failure = error
                 continue

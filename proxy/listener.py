@@ -11,6 +11,7 @@ from typing import Final
 
 from config.settings import Settings
 from proxy.binding import Binding, ListenError, name_of
+from proxy.transports import Doors, serve
 
 __all__ = ["ACCEPTS", "ListenError", "Listener"]
 
@@ -26,8 +27,8 @@ class Listener:
     def __init__(self, accepted: Callable[[], asyncio.Protocol]) -> None:
         self._accepted = accepted
         self._binding = Binding()
-        self._tcp: list[asyncio.Server] = []
-        self._unix: list[asyncio.Server] = []
+        self._tcp: list[Doors] = []
+        self._unix: list[Doors] = []
 
     @property
     def listening(self) -> bool:
@@ -37,12 +38,11 @@ class Listener:
     async def start(self, settings: Settings, passed: list[socket.socket]) -> None:
         """Listen where the settings say, and on sockets a service manager passed. Raises ListenError."""
         self._binding.bind(settings, passed)
-        loop = asyncio.get_running_loop()
         for sock in self._binding.tcp:
-            self._tcp.append(await loop.create_server(self._accepted, sock=sock, backlog=ACCEPTS))
+            self._tcp.append(await serve(self._accepted, sock, ACCEPTS))
             self._listen(sock, settings)
         for sock in self._binding.unix:
-            self._unix.append(await loop.create_unix_server(self._accepted, sock=sock, backlog=ACCEPTS))
+            self._unix.append(await serve(self._accepted, sock, ACCEPTS))
             self._listen(sock, settings)
 
     def _listen(self, sock: socket.socket, settings: Settings) -> None:

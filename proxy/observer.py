@@ -46,8 +46,7 @@ from proxy.snapshot import (
 from proxy.socket_list import Sockets, shown
 from proxy.statement_list import listed
 from proxy.tls_snapshot import TlsSnapshot
-from proxy.transports import is_pump_built
-from proxy.version import VERSION, is_compiled
+from proxy.version import VERSION, is_compiled, is_pump_built
 
 if TYPE_CHECKING:
     from proxy.server import Server

@@ -352,6 +352,7 @@ class BuildInfo:
     python: str
     event_loop: str
     compiled: bool = False
+    pump: bool = False
 
 
 @dataclass(frozen=True, slots=True)

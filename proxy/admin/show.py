@@ -264,7 +264,8 @@ def _leaks(snapshots: Snapshots) -> Iterable[Row]:
 
 
 def _version(snapshots: Snapshots) -> Iterable[Row]:
-    yield (version_text(compiled=snapshots.build().compiled),)
+    build = snapshots.build()
+    yield (version_text(compiled=build.compiled, pump=build.pump),)
 
 
 _FDS: Final = (

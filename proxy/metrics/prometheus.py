@@ -132,7 +132,7 @@ class PoolerCollector(Collector):
         """All families, for one scrape."""
         yield GaugeMetricFamily("pgbouncer_up", "1: the pooler answers", 1)
         build = self._snapshots.build()
-        version = {"version": version_text(compiled=build.compiled)}
+        version = {"version": version_text(compiled=build.compiled, pump=build.pump)}
         yield InfoMetricFamily("pgbouncer_version", "What SHOW VERSION says", version)
         yield from self._stats()
         yield from self._pools()
@@ -249,6 +249,7 @@ class PoolerCollector(Collector):
             yield GaugeMetricFamily("howdah_event_loop_lag_seconds", "How late a timer was", lag)
         parts = {"version": build.version, "python": build.python, "event_loop": build.event_loop}
         parts["compiled"] = "yes" if build.compiled else "no"
+        parts["pump"] = "yes" if build.pump else "no"
         yield InfoMetricFamily("howdah_build", "Which program this is", parts)
 
 

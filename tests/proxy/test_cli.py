@@ -76,7 +76,7 @@ def test_the_version_says_what_we_are_and_what_we_run_on(capsys: pytest.CaptureF
     assert cli.main(["-V"]) == 0
     first, *rest = capsys.readouterr().out.splitlines()
     assert re.match(r"PgBouncer \d+\.\d+\.\d+ \(Howdah \d+\.\d+\.\d+", first)
-    assert [line.split(": ")[0] for line in rest] == ["python", "event loop", "openssl", "compiled"]
+    assert [line.split(": ")[0] for line in rest] == ["python", "event loop", "openssl", "compiled", "pump"]
     assert f" {sys.version_info.major}.{sys.version_info.minor}." in rest[0]
 
 

@@ -1,12 +1,14 @@
 """TLS begun on a connection, over real sockets and on both loops."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from proxy import transports
 from proxy.connection import WRITE_HIGH, Connection, ConnectionLost
 from proxy.tls import TlsError
 from tests.support.rig import eventually
@@ -45,16 +47,17 @@ class Owner:
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[Connection, Connection, Owner, Owner]]:
     """Both ends of a connection, and their owners: client and server."""
-    loop = asyncio.get_running_loop()
     accepted: list[Owner] = []
 
     def accept() -> Connection:
         accepted.append(Owner())
         return accepted[-1].connection
 
-    listener = await loop.create_server(accept, "127.0.0.1", 0)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    listener = await transports.serve(accept, listening, 1)
     ours = Owner()
-    await loop.create_connection(lambda: ours.connection, *listener.sockets[0].getsockname()[:2])
+    await transports.connect(ours.connection, *listening.getsockname())
     await eventually(lambda: accepted and accepted[0].connection.made)
     yield ours.connection, accepted[0].connection, ours, accepted[0]
     ours.connection.abort()

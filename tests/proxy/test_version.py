@@ -8,3 +8,7 @@ def test_the_first_two_words_are_pgbouncers() -> None:
 
 def test_a_compiled_build_says_so_behind_the_version() -> None:
     assert version_text(compiled=True) == "PgBouncer 1.25.2 (Howdah 0.1.0, compiled)"
+
+
+def test_a_build_with_the_pump_says_that_too() -> None:
+    assert version_text(compiled=True, pump=True) == "PgBouncer 1.25.2 (Howdah 0.1.0, compiled, pump)"

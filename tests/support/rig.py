@@ -11,6 +11,7 @@ Law: whatever the parts log as an internal error, or the loop has to report, fai
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,7 @@ from typing import Self
 from config.settings import Settings
 from proxy.client import Client
 from proxy.reasons import ClientClosed
+from proxy.transports import Doors, serve
 from proxy.worker import Worker
 from tests.support import messages as m
 from tests.support.messages import Fields, Message
@@ -147,7 +149,8 @@ class Rig:
         )
         self.worker: Worker
         self._handler = _Errors(self.errors)
-        self._listener: asyncio.Server | None = None
+        self._listener: Doors | None = None
+        self._port = 0
         self._peers: list[Peer] = []
 
     async def __aenter__(self) -> Self:
@@ -156,7 +159,10 @@ class Rig:
         logging.getLogger("howdah").addHandler(self._handler)
         self.worker = self.make_worker()
         lobby = self.worker.lobby
-        self._listener = await loop.create_server(lambda: Client(lobby).behind_gate(), "127.0.0.1", 0)
+        listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        self._port = listening.getsockname()[1]
+        self._listener = await serve(lambda: Client(lobby).behind_gate(), listening, 100)
         return self
 
     def make_worker(self) -> Worker:
@@ -188,8 +194,7 @@ class Rig:
     async def connect(self) -> Peer:
         """A client has connected and said nothing."""
         assert self._listener is not None
-        port = self._listener.sockets[0].getsockname()[1]
-        peer = Peer(*await asyncio.open_connection("127.0.0.1", port))
+        peer = Peer(*await asyncio.open_connection("127.0.0.1", self._port))
         self._peers.append(peer)
         return peer
 

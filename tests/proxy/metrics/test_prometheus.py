@@ -102,7 +102,7 @@ EXPECTED: dict[str, set[str]] = {
     "howdah_worker_resident_memory_bytes": {"worker"},
     "howdah_worker_cpu_seconds_total": {"worker"},
     "howdah_worker_restarts_total": {"worker"},
-    "howdah_build_info": {"version", "python", "event_loop", "compiled"},
+    "howdah_build_info": {"version", "python", "event_loop", "compiled", "pump"},
 }
 
 
