@@ -145,7 +145,9 @@ class AuthQuery:
             return await self._learn(asked, address)
         except AuthDatabaseMissing:
             if source.database == database:
-                raise UnknownDatabase(database) from None
+                # It is the client's own word, and what PostgreSQL says of it to whoever is in.
+                text = f'database "{database}" does not exist'
+                raise PoolerError(text, sqlstate.INVALID_CATALOG_NAME) from None
             raise
 
     async def newer(self, database: str, user: str, address: str = "") -> list[Secret] | None:

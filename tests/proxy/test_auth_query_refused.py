@@ -35,7 +35,7 @@ async def test_what_postgresql_tells_the_role_that_asks_is_for_the_log(
     def refuse(conversation: Conversation) -> None:
         conversation.send(m.error_response(code, text))
 
-    named = "no such database: app" if code == "3D000" else FAILED
+    named = 'database "app" does not exist' if code == "3D000" else FAILED
     async with Rig(refuse, auth_user=ASKER, databases={"other": {"auth_dbname": "app"}}) as one:
         for database in ("other", "app", "app"):
             with pytest.raises(PoolerError) as caught:

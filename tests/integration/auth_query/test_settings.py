@@ -203,7 +203,7 @@ def test_databases_made_by_the_star_entry_are_asked_about_and_in(place: Server, 
     pooler = start(entries)
     assert who(pooler, "alice", database="postgres") == "alice"
     for _ in range(2):
-        assert fails(pooler, "alice", PASSWORD, "nowhere").endswith("no such database: nowhere")
+        assert fails(pooler, "alice", PASSWORD, "nowhere").endswith('database "nowhere" does not exist')
     pooler = start({"*": {**entries["*"], "auth_dbname": "postgres"}})
     assert who(pooler, "alice", database=place.database) == "alice"
     assert WRONG in fails(pooler, "alice", "wrong", "nowhere")
