@@ -73,16 +73,16 @@ class _Template:
     def serve(self) -> int:
         """Answer the supervisor until it has gone."""
         self._shed()
-        wakes, self._alarm = socket.socketpair()
-        for end in (wakes, self._alarm):
+        self._wakes, self._alarm = socket.socketpair()
+        for end in (self._wakes, self._alarm):
             end.setblocking(False)
         signal.set_wakeup_fd(self._alarm.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         with contextlib.suppress(LinkLost, OSError):
             while True:
-                ready, _, _ = select.select([self._link, wakes], [], [])
-                if wakes in ready:
-                    wakes.recv(4096)
+                ready, _, _ = select.select([self._link, self._wakes], [], [])
+                if self._wakes in ready:
+                    self._wakes.recv(4096)
                     self._reap()
                 if self._link in ready and not self._listen():
                     break
@@ -126,7 +126,7 @@ class _Template:
     def _become_worker(self, descriptor: int) -> int:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self._link.close()
-        self._alarm.close()
+        for mine in (self._link, self._wakes, self._alarm):
+            mine.close()
         gc.enable()
         return self._become(socket.socket(fileno=descriptor))

@@ -170,7 +170,7 @@ def test_two_poolers_of_workers_share_a_port(server: Server) -> None:
 
 def test_daemon_mode_leaves_one_pidfile_and_no_process(server: Server, directory: Path) -> None:
     pidfile, log = directory / "pid", directory / "log"
-    settings = {"pidfile": str(pidfile), "logfile": str(log), "workers": 2}
+    settings: dict[str, Value] = {"pidfile": str(pidfile), "logfile": str(log), "workers": 2}
     pooler = build(databases(server), settings, user=server.user)
     done = run_to_the_end("-d", *pooler.privileges(), str(pooler.config))
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,148 @@
+"""The template: what it forks is whole and has nothing of the process it came from."""
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from proxy import template
+from proxy.frames import Frames, encode, receive_once, send_once
+from proxy.letters import Fork, Forked, Reaped
+
+DEADLINE = 10
+
+
+@dataclass
+class Started:
+    """A template and our end of its link."""
+
+    pid: int
+    sock: socket.socket
+    frames: Frames
+
+    def fork(self, number: int) -> socket.socket:
+        """Our end of the new worker's link."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            send_once(self.sock, encode(Fork(number), 1), [theirs.fileno()])
+        ours.settimeout(DEADLINE)
+        return ours
+
+    def hear(self) -> list[object]:
+        while True:
+            found = self.frames.feed(*receive_once(self.sock))
+            if found:
+                return [message for message, _ in found]
+
+
+def become(sock: socket.socket) -> int:
+    """What the workers of these tests do: they say what they are asked for, and end as they are told."""
+    with sock:
+        while word := sock.recv(64):
+            if word.startswith(b"exit"):
+                return int(word[4:])
+            if word == b"raise":
+                raise ValueError("as told")
+            sock.sendall(ANSWERS[word]().encode())
+    return 0
+
+
+def descriptors() -> str:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        # The folder itself is gone by now.
+        with contextlib.suppress(FileNotFoundError):
+            found.append(f"{name}:{os.readlink(f'/proc/self/fd/{name}')}")
+    return " ".join(name for name in found if int(name.split(":")[0]) > 2)
+
+
+def ignored() -> str:
+    return str(all(signal.getsignal(number) is signal.SIG_IGN for number in template.IGNORED))
+
+
+ANSWERS: dict[bytes, Callable[[], str]] = {
+    b"pid": lambda: str(os.getpid()),
+    b"parent": lambda: str(os.getppid()),
+    b"descriptors": descriptors,
+    b"ignored": ignored,
+    b"child": lambda: str(signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL),
+    b"collector": lambda: str(gc.isenabled()),
+    b"masked": lambda: str(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+}
+
+
+@pytest.fixture
+def started() -> Iterator[Started]:
+    pid, sock = template.start(become)
+    sock.settimeout(DEADLINE)
+    yield Started(pid, sock, Frames())
+    sock.close()
+    assert os.waitpid(pid, 0) == (pid, 0)
+
+
+def ask(worker: socket.socket, word: bytes) -> str:
+    worker.sendall(word)
+    return worker.recv(4096).decode()
+
+
+def test_a_worker_is_the_templates_child_and_is_reported(started: Started) -> None:
+    with started.fork(7) as worker:
+        pid = int(ask(worker, b"pid"))
+        assert started.hear() == [Forked(7, pid)]
+        assert int(ask(worker, b"parent")) == started.pid
+    assert started.hear() == [Reaped(pid, 0)]
+
+
+def test_a_worker_has_no_descriptor_but_its_own(started: Started) -> None:
+    with started.fork(1) as first, started.fork(2) as second, open(os.devnull) as _:
+        for worker in (first, second):
+            found = ask(worker, b"descriptors").split()
+            assert len(found) == 1, found
+
+
+def test_workers_hear_no_signal_that_ends_the_daemon(started: Started) -> None:
+    with started.fork(1) as worker:
+        assert ask(worker, b"ignored") == "True"
+        assert ask(worker, b"child") == "True"
+        assert ask(worker, b"collector") == "True"
+        assert ask(worker, b"masked") == str(set())
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_exit_code_of_a_worker_is_reported(started: Started, code: int) -> None:
+    with started.fork(1) as worker:
+        worker.sendall(b"exit%d" % code)
+        assert worker.recv(1) == b""
+        heard = started.hear()
+        while not isinstance(heard[-1], Reaped):
+            heard += started.hear()
+    assert os.waitstatus_to_exitcode(heard[-1].status) == code
+
+
+def test_a_worker_that_fails_ends_with_code_1(started: Started) -> None:
+    with started.fork(1) as worker:
+        worker.sendall(b"raise")
+        assert worker.recv(1) == b""
+        heard = started.hear()
+        while not isinstance(heard[-1], Reaped):
+            heard += started.hear()
+    assert os.waitstatus_to_exitcode(heard[-1].status) == 1
+
+
+def test_a_worker_outlives_the_template(started: Started) -> None:
+    with started.fork(1) as worker:
+        pid = ask(worker, b"pid")
+        started.hear()
+        started.sock.shutdown(socket.SHUT_RDWR)
+        os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)
+        assert ask(worker, b"pid") == pid
+
+
+def test_a_template_that_hears_nonsense_ends(started: Started) -> None:
+    started.sock.sendall(b"\xff" * 16)
+    os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)
