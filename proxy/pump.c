@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define BATCH 64
-#define CHUNK (64 * 1024)
+#define CHUNK (127 * 1024) /* more, and malloc would map the pages of every long read anew */
 #define PARTS 64 /* pieces in one system call */
 
 typedef struct Wire Wire;
@@ -742,8 +742,8 @@ static PyObject *pump_adopt(Pump *self, PyObject *args) {
     wire->sock = Py_NewRef(sock);
     wire->protocol = Py_NewRef(protocol);
     wire->fd = fd;
-    wire->high = CHUNK;
-    wire->low = CHUNK / 4;
+    wire->high = 64 * 1024;
+    wire->low = 16 * 1024;
     wire->reading = 1;
     wire->behind = self->first;
     if (self->first != NULL) {

@@ -47,8 +47,8 @@ def copy(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _unit_tests(copy: Path) -> list[str]:
-    """The unit tests of what is compiled, playbooks among them."""
-    sources = map(Path, hot_files())
+    """The unit tests of what is compiled, playbooks among them, and of what runs on the pump."""
+    sources = map(Path, [*hot_files(), "proxy/transports.py", "proxy/tls.py", "proxy/dialler.py"])
     found = [
         path for each in sources for path in (copy / "tests" / each.parent).glob(f"test_{each.stem}*.py")
     ]
@@ -67,8 +67,10 @@ def test_a_compiled_build_says_so(copy: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "proxy", "-V"], cwd=copy, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines()[0].endswith(", compiled)")
+    pump = sys.platform == "linux"
+    assert done.stdout.splitlines()[0].endswith(", compiled, pump)" if pump else ", compiled)")
     assert "compiled: yes" in done.stdout
+    assert f"pump: {'yes' if pump else 'no'}" in done.stdout
 
 
 def test_unit_tests_and_playbooks_pass_on_compiled_files(copy: Path) -> None:

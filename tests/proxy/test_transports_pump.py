@@ -1,0 +1,344 @@
+"""The pump itself: its turns, its descriptors, its memory."""
+
+import asyncio
+import errno
+import gc
+import os
+import resource
+import select
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
+
+import pytest
+
+from proxy import transports
+from tests.support.pump import pump_module
+from tests.support.rig import eventually
+from tests.support.sockets import Noted, reset, rest, tcp_pair
+
+BATCH = 64
+CHUNK = 127 * 1024
+
+
+class Turned:
+    """A pump without a loop: a test says when it is time for a turn, or for what was to be called soon."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.soon: list[object] = []
+        self.reports: list[Exception] = []
+        self.pump = module.Pump(self.soon.append, lambda error, wire: self.reports.append(error))
+        self.far: list[socket.socket] = []
+
+    def wire(self, *, stays: bool = False) -> Noted:
+        ours, theirs = tcp_pair()
+        self.far.append(theirs)
+        protocol = Noted(stays=stays)
+        self.pump.adopt(ours, protocol)
+        return protocol
+
+    def due(self) -> bool:
+        """Whether the loop would be told that there is something to do."""
+        return bool(select.select([self.pump.fileno()], [], [], 0)[0])
+
+    def turn(self) -> None:
+        """Wait until there is something to do, and do it."""
+        assert select.select([self.pump.fileno()], [], [], 5)[0]
+        self.pump.turn()
+
+    def settle(self) -> None:
+        soon, self.soon[:] = list(self.soon), []
+        for each in soon:
+            each()  # type: ignore[operator]
+
+
+@pytest.fixture
+def turned() -> Iterator[Turned]:
+    turned = Turned(pump_module())
+    yield turned
+    for sock in turned.far:
+        sock.close()
+    while len(turned.pump):
+        if turned.due():
+            turned.pump.turn()
+        turned.settle()
+
+
+@pytest.fixture
+async def pump(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[object]:
+    """The pump of the running loop."""
+    monkeypatch.setitem(sys.modules, "proxy.pump", pump_module())
+    monkeypatch.setattr(transports, "is_pump_built", lambda: True)
+    pump = transports.pump_of(asyncio.get_running_loop())
+    assert pump is not None
+    yield pump
+    await eventually(lambda: not len(pump))
+
+
+def test_what_a_turn_would_deliver_to_who_was_closed_in_it_is_dropped(turned: Turned) -> None:
+    one, other = turned.wire(), turned.wire()
+    for protocol, victim in ((one, other), (other, one)):
+        protocol.on_data = lambda data, victim=victim: victim.transport.abort()  # type: ignore[misc]
+    for far in turned.far:
+        far.send(b"x")
+    turned.turn()
+    assert bytes(one.got + other.got) == b"x"
+    assert not one.told
+    assert not other.told
+    turned.settle()
+    assert sorted(one.told + other.told) == ["lost"]
+
+
+def test_who_is_given_away_in_a_turn_keeps_what_it_had_not_read(turned: Turned) -> None:
+    one, other = turned.wire(), turned.wire()
+    given: list[socket.socket] = []
+    for protocol, victim in ((one, other), (other, one)):
+        protocol.on_data = lambda data, victim=victim: given.append(  # type: ignore[misc]
+            transports.detach(victim.transport)
+        )
+    for far in turned.far:
+        far.send(b"x")
+    turned.turn()
+    assert bytes(one.got + other.got) == b"x"
+    assert given[0].recv(9) == b"x"
+    assert len(turned.pump) == 1
+    given[0].close()
+
+
+def test_a_descriptors_next_owner_meets_nothing_of_the_last_one(turned: Turned) -> None:
+    last = turned.wire()
+    number = last.transport.get_extra_info("socket").fileno()
+    turned.far[0].send(b"for the last one")
+    last.transport.abort()
+    turned.settle()
+    following = [turned.wire() for _ in range(3)]
+    assert number in [each.transport.get_extra_info("socket").fileno() for each in following]
+    assert not turned.due()
+    turned.pump.turn()
+    assert not any(each.got for each in following)
+
+
+def test_who_is_paused_costs_no_turns_even_when_its_other_side_is_gone(turned: Turned) -> None:
+    one = turned.wire()
+    one.transport.pause_reading()
+    reset(turned.far[0])
+    assert not turned.due()
+    one.transport.resume_reading()
+    turned.turn()
+    turned.settle()
+    assert one.told == ["lost"]
+    assert not turned.due()
+
+
+def test_who_stays_at_its_end_of_file_costs_no_turns(turned: Turned) -> None:
+    one = turned.wire(stays=True)
+    turned.far[0].shutdown(socket.SHUT_WR)
+    turned.turn()
+    assert one.told == ["eof"]
+    assert not turned.due()
+    one.transport.pause_reading()
+    one.transport.resume_reading()
+    assert not turned.due()
+    one.transport.close()
+
+
+def test_who_waits_to_write_costs_no_turns_until_there_is_room(turned: Turned) -> None:
+    one = turned.wire()
+    one.transport.write(bytes(16 << 20))
+    while turned.due():
+        turned.pump.turn()
+    assert one.told == ["paused"]
+    assert one.transport.get_write_buffer_size()
+    turned.far[0].close()
+    turned.turn()
+    turned.settle()
+    assert one.told == ["paused", "lost"]
+
+
+def test_a_turn_is_bounded_and_the_next_ones_serve_the_others(turned: Turned) -> None:
+    wires = [turned.wire() for _ in range(3 * BATCH)]
+    for far in turned.far:
+        far.send(b"x" * 10)
+    for number in (1, 2, 3):
+        turned.turn()
+        assert sum(bool(each.got) for each in wires) == number * BATCH
+
+
+def test_who_sends_much_gets_one_read_in_a_turn(turned: Turned) -> None:
+    greedy, modest = turned.wire(), turned.wire()
+    sent = turned.far[0].send(bytes(4 << 20))
+    turned.far[1].send(b"x")
+    turned.turn()
+    assert 0 < len(greedy.got) <= CHUNK < sent
+    turned.turn()
+    assert modest.got == b"x"
+
+
+def test_there_is_no_turn_inside_a_turn(turned: Turned) -> None:
+    one = turned.wire()
+    one.on_data = lambda data: turned.pump.turn()
+    turned.far[0].send(b"x")
+    turned.turn()
+    assert [str(each) for each in turned.reports] == ["a turn inside a turn"]
+
+
+def test_what_must_end_the_process_comes_out_of_the_turn(turned: Turned) -> None:
+    one = turned.wire()
+
+    def interrupted(data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    one.on_data = interrupted
+    turned.far[0].send(b"x")
+    with pytest.raises(KeyboardInterrupt):
+        turned.turn()
+    one.on_data = lambda data: None
+    turned.far[0].send(b"y")
+    turned.turn()
+    assert one.got == b"xy"
+
+
+def test_what_is_no_bytes_is_refused_and_the_stream_is_whole(turned: Turned) -> None:
+    one = turned.wire()
+    write: object = one.transport.write
+    for wrong in ("text", 7, None):
+        with pytest.raises(TypeError):
+            write(wrong)  # type: ignore[operator]
+    with pytest.raises(TypeError):
+        one.transport.writelines(7)  # type: ignore[arg-type]
+    one.transport.write(b"right")
+    assert turned.far[0].recv(99) == b"right"
+
+
+def test_a_wire_is_made_by_a_pump_only_and_from_a_socket() -> None:
+    module = pump_module()
+    with pytest.raises(TypeError):
+        module.Wire()
+    turned = Turned(module)
+    with pytest.raises((TypeError, ValueError)):
+        turned.pump.adopt("no socket", Noted())
+    with pytest.raises(TypeError):
+        module.Pump()
+
+
+def test_a_protocol_that_cannot_begin_loses_its_socket(turned: Turned) -> None:
+    class Failing(Noted):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            raise ValueError("not today")
+
+    ours, theirs = tcp_pair()
+    protocol = Failing()
+    turned.pump.adopt(ours, protocol)
+    turned.settle()
+    assert protocol.told == ["lost"]
+    assert theirs.recv(9) == b""
+    assert [str(each) for each in turned.reports] == ["not today"]
+    theirs.close()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_a_pump_that_nobody_has_any_more_takes_its_sockets_with_it() -> None:
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    turned = Turned(pump_module())
+    for _ in range(10):
+        turned.wire()
+    for far in turned.far:
+        far.close()
+    assert len(os.listdir("/proc/self/fd")) > before
+    del turned, far
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_references_are_neither_lost_nor_kept(turned: Turned) -> None:
+    data, part = bytes(8 << 20), memoryview(bytes(1 << 20))
+    protocol = turned.wire()
+    counts = [sys.getrefcount(each) for each in (data, part, protocol, None)]
+    for _ in range(50):
+        protocol = turned.wire()
+        protocol.transport.write(data)
+        protocol.transport.writelines([data, part, b"end"])
+        turned.far[-1].send(b"x")
+        turned.pump.turn()
+        protocol.transport.abort()
+        turned.settle()
+        turned.far.pop().close()
+    protocol = turned.wire()
+    after = [sys.getrefcount(each) for each in (data, part, protocol, None)]
+    assert after[:3] == counts[:3]
+    assert abs(after[3] - counts[3]) < 40
+
+
+async def test_ten_thousand_connections_that_come_and_go_leave_nothing(pump: object) -> None:
+    accepted: list[Noted] = []
+
+    def accept() -> Noted:
+        one = Noted()
+        one.on_data = lambda data: one.transport.write(data)
+        accepted.append(one)
+        return one
+
+    listening = socket.create_server(("127.0.0.1", 0), backlog=256)
+    doors = await transports.serve(accept, listening, 32)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(100):
+        accepted.clear()
+        callers = [Noted() for _ in range(100)]
+        for number, caller in enumerate(callers):
+            await transports.connect(caller, *listening.getsockname())
+            caller.transport.write(b"x" * 10)
+            if number % 3 == 0:
+                caller.transport.abort()
+            else:
+                caller.on_data = lambda data, caller=caller: caller.transport.close()  # type: ignore[misc]
+        await eventually(lambda: len(accepted) == 100 and all(one.lost for one in accepted + callers))  # noqa: B023
+    assert len(os.listdir("/proc/self/fd")) <= before
+    doors.close()
+
+
+async def test_where_descriptors_run_out_newcomers_wait_and_nothing_spins(
+    pump: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(transports, "PAUSE", 0.05)
+    accepted: list[Noted] = []
+
+    def accept() -> Noted:
+        accepted.append(Noted())
+        return accepted[-1]
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    doors = await transports.serve(accept, listening, 32)
+    caller = socket.create_connection(listening.getsockname())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        await eventually(lambda: caplog.messages.count(f"accept() failed: {os.strerror(errno.EMFILE)}") >= 2)
+        assert len(caplog.messages) < 20
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await eventually(lambda: accepted)
+    accepted[0].transport.write(b"welcome")
+    accepted[0].transport.close()
+    caller.setblocking(False)
+    assert await rest(caller) == b"welcome"
+    caller.close()
+    doors.close()
+
+
+async def test_a_peer_that_takes_little_at_a_time_gets_all(pump: object) -> None:
+    ours, far = tcp_pair()
+    one = Noted()
+    await transports.adopt(ours, one)
+    whole = bytes(range(256)) * 2048 * 8
+    one.transport.write(whole)
+    one.transport.close()
+    got = bytearray()
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(far, 1 if len(got) < 500 else 3_000):
+        got += data
+    assert got == whole
+    await eventually(lambda: one.lost)
+    far.close()
