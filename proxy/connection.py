@@ -266,16 +266,6 @@ class Connection(asyncio.Protocol):
 
     # Conversations: logins, where speed does not matter.
 
-    async def read_message(self, collector: Collector) -> tuple[int, bytes]:
-        """The next whole message. Raises ConnectionLost, ProtocolError.
-
-        Received bytes go into the collector; afterwards too, until `receiver` is set anew.
-        """
-        while (message := collector.next()) is None:
-            await self.received(collector.feed)
-        self.collect(collector)
-        return message
-
     def collect(self, collector: Collector) -> None:
         """Keep what comes while nobody reads, up to WRITE_HIGH bytes."""
 
