@@ -244,3 +244,11 @@ def test_set_on_the_console_changes_who_is_asked(place: Server, start: Start) ->
     assert WRONG in fails(pooler, "alice", PASSWORD)
     pooler.admin(f"SET auth_user = '{ASKER}'")
     assert who(pooler, "alice") == "alice"
+
+
+def test_the_console_may_be_reached_by_way_of_the_pooler_itself(start: Start) -> None:
+    pooler = start(stats_users="alice", auth_type="md5", auth_dbname=APP)
+    pooler.databases["me"] = {"host": "127.0.0.1", "port": pooler.port, "dbname": "pgbouncer"}
+    pooler.reload()
+    with pooler.connect("me", "alice", password=PASSWORD) as connection:
+        assert connection.pgconn.exec_(b"show version").get_value(0, 0)
