@@ -5,21 +5,19 @@ Law of this file: it joins a supervisor with a fleet; neither of them knows the 
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 import config
 from config.problems import ConfigError, Problem
 from config.settings import Settings
-from proxy import log, process
-from proxy.binding import ListenError
+from proxy import log, metrics, process
 from proxy.control import Order
 from proxy.fleet import Fleet
 from proxy.snapshot import MICROSECONDS, ConfigRow, ReasonCounts, StateSnapshot, WorkerSnapshot
 from proxy.statsline import stats_line
 
 if TYPE_CHECKING:
-    from proxy.metrics.http import HttpServer
     from proxy.supervisor import Supervisor
 
 logger = logging.getLogger("howdah")
@@ -42,7 +40,7 @@ class Headquarters:
             discard=self._discard,
             own=self._own,
         )
-        self._http: HttpServer | None = None
+        self._stop_http: Callable[[], Awaitable[None]] | None = None
         self._statistics: asyncio.Task[None] | None = None
         supervisor.execute = self.execute
         supervisor.on_serving.append(self.fleet.joined)
@@ -58,24 +56,14 @@ class Headquarters:
         """Serve HTTP where it is wanted. Raises ListenError."""
         settings = self._supervisor.settings
         self._statistics = asyncio.get_running_loop().create_task(self._log_statistics())
-        if not settings.metrics_addr:
-            return
-        # The HTTP library costs 12 MiB: only who wants metrics pays for it.
-        from proxy.metrics.http import HttpError, HttpServer
-
-        server = HttpServer(settings.metrics_addr, settings.metrics_port, self.fleet.gathering)
-        try:
-            await server.start()
-        except HttpError as error:
-            raise ListenError(str(error)) from error
-        self._http = server
+        self._stop_http = await metrics.serve(settings, self.fleet.gathering)
 
     async def stop(self) -> None:
         """The end."""
         if self._statistics is not None:
             self._statistics.cancel()
-        if self._http is not None:
-            await self._http.stop()
+        if self._stop_http is not None:
+            await self._stop_http()
 
     async def _log_statistics(self) -> None:
         while True:
