@@ -8,7 +8,8 @@ class Database:
 
     `paused`: no checkout. `disabled`: no login. `dead`: removed from the configuration, closed when its
     clients left. `automatic`: made by the `*` entry, dropped after autodb_idle_timeout without clients and
-    servers. `ddl` counts the changes of its schema that were seen.
+    servers. `ddl` counts the changes of its schema that were seen. `renewed_at` is when (ns) all servers were
+    told to close: one that comes from another worker may be older.
     """
 
     __slots__ = (
@@ -20,6 +21,7 @@ class Database:
         "idle_since",
         "name",
         "paused",
+        "renewed_at",
         "settings",
     )
 
@@ -32,6 +34,7 @@ class Database:
         self.dead = False
         self.clients = 0
         self.ddl = 0
+        self.renewed_at = 0
         self.idle_since = now
 
 

@@ -42,14 +42,14 @@ _RESTED: Final = SECOND // 50
 
 Send = Callable[[FromWorker, Sequence[int]], None]
 Ship = Callable[[PooledServer], "tuple[bytes, int] | None"]
-Unload = Callable[["Pool", bytes, int], bool]
+Unload = Callable[["Pool", bytes, int], None]
 
 
 @dataclass(slots=True)
 class Carrier:
     """How servers leave and come. `ship` takes an idle one apart and returns it as cargo and a descriptor,
-    None where that cannot be done; `unload` makes a server of the pool of them, False if it cannot. Each owns
-    the descriptor it is given.
+    None where that cannot be done; `unload` makes a server of the pool of them. Each owns the descriptor it
+    is given.
     """
 
     ship: Ship
@@ -233,8 +233,7 @@ class RemoteLeases:
             self._send(Returned(arrival.key), ())
         else:
             self._count(arrival.key, 1)
-            if not self._carrier.unload(pool, arrival.cargo, descriptors[0]):
-                self.give_back(arrival.key)
+            self._carrier.unload(pool, arrival.cargo, descriptors[0])
         if arrival.key in self.asked:
             self._renew(arrival.key, self._clock(), at_once=True)
 

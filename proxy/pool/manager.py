@@ -38,6 +38,7 @@ class PoolManager:
         random: Random,
         clock: Callable[[], int],
         leases: RemoteLeases | None = None,
+        number: int = 0,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -45,7 +46,7 @@ class PoolManager:
         self.users: dict[str, User] = {}
         self.pools: dict[PoolKey, Pool] = {}
         self.tracked = Tracked(settings.track_extra_parameters)
-        self.statements = Registry(self._statement_limits)
+        self.statements = Registry(self._statement_limits, number)
         self.hosts = Hosts(random, settings.unix_socket_dir or DEFAULT_UNIX_SOCKET_DIR)
         self.ledger: Ledger | RemoteLeases
         if leases is not None:
@@ -187,6 +188,8 @@ class PoolManager:
 
     def reconnect(self, name: str | None) -> None:
         """Close every server as soon as it is free."""
+        for database in self._named(name):
+            database.renewed_at = self.clock()
         for pool in self.pools_of(name):
             self.close_servers(pool, ServerClosed.RECONNECT)
 
@@ -262,7 +265,7 @@ class PoolManager:
             pool.settings = new
             # What a login was refused for may be what has been mended, also in a file that is named as ever.
             pool.refused_until = 0
-            if _destination(old) != _destination(new):
+            if destination(old) != destination(new):
                 pool.greeting = None
                 pool.accepted.forget()
                 self.close_servers(pool, ServerClosed.RECONNECT)
@@ -360,7 +363,7 @@ def _in_states(pool: Pool, *which: int) -> list[PooledServer]:
     return [server for state in which for server in pool.servers[state]]
 
 
-def _destination(settings: PoolSettings) -> tuple[object, ...]:
+def destination(settings: PoolSettings) -> tuple[object, ...]:
     """What a server connection was made with; when it changes, the connection is out of date."""
     return (
         settings.dbname,

@@ -254,12 +254,12 @@ class Pool:
             self.move(server, states.TESTED)
             server.check(reset, now)
             return
-        self._idle(server, now)
+        self.take_in(server, now)
 
     def tested(self, server: PooledServer, now: int) -> None:
         """A query of ours, or a cancel request, is over and left the server clean."""
         server.released_at = now
-        self._idle(server, now)
+        self.take_in(server, now)
 
     def opened(self, server: PooledServer, now: int) -> None:
         """A server has logged in and may be used."""
@@ -271,7 +271,7 @@ class Pool:
         """Take a server nothing has been asked of: with server_lifetime = 0 it may still be used, once."""
         server.released_at = now
         if server.close_needed is not None or self.database.paused:
-            self._idle(server, now)
+            self.take_in(server, now)
         else:
             self.move(server, states.IDLE)
             self.serve(now)
@@ -371,7 +371,8 @@ class Pool:
 
     # Coming back.
 
-    def _idle(self, server: PooledServer, now: int) -> None:
+    def take_in(self, server: PooledServer, now: int) -> None:
+        """A server that is clean may be lent to others, unless there is a reason against it."""
         reason = must_close(self, server, now)
         if reason is not None:
             server.close(reason)

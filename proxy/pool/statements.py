@@ -10,6 +10,7 @@ Laws of this file:
 from collections.abc import Callable
 from typing import Final
 
+from config.types import MAX_WORKERS
 from proxy.pool.interfaces import PoolKey
 from proxy.pool.parameters import Applied, Values
 
@@ -90,9 +91,9 @@ class Registry:
     Statements no client has a name for stay until there is no room, the longest unwanted going first.
     """
 
-    __slots__ = ("_names", "_unwanted", "evicted", "hits", "limits", "misses", "size", "statements")
+    __slots__ = ("_names", "_step", "_unwanted", "evicted", "hits", "limits", "misses", "size", "statements")
 
-    def __init__(self, limits: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, limits: Callable[[], tuple[int, int]], worker: int = 0) -> None:
         self.limits = limits
         self.statements: dict[Key, Statement] = {}
         self.size = 0
@@ -100,12 +101,20 @@ class Registry:
         self.misses = 0
         self.evicted = 0
         self._unwanted: dict[Statement, None] = {}
-        self._names = 0
+        # Servers change workers: names of one of many are a number apart from those of all others.
+        self._names = worker
+        self._step = MAX_WORKERS if worker else 1
 
     def next_name(self) -> bytes:
         """A name for a preparation."""
-        self._names += 1
+        self._names += self._step
         return PREFIX + b"%d" % self._names
+
+    def seen(self, name: bytes) -> None:
+        """A server came with a statement of this name, maybe from a worker before this one of its number."""
+        number = int(name.removeprefix(PREFIX))
+        if number > self._names and (number - self._names) % self._step == 0:
+            self._names = number
 
     def find(
         self, pool: PoolKey, text: bytes, values: Values, applied: Applied, ddl: int
@@ -208,6 +217,22 @@ class ServerStatements:
         """It is of no use any more: close it when there is time."""
         self.remove(preparation)
         self._doom(preparation)
+
+    def arrived(self, name: bytes, statement: Statement | None, now: int) -> None:
+        """The server brought this from another worker; without a statement nobody here can use it."""
+        if statement is None:
+            self._doomed.append(name)
+            self.crowded = True
+            return
+        preparation = Preparation(name, statement, -1, now)
+        preparation.confirmed = True
+        self.prepared[statement] = preparation
+        self.size += statement.size
+
+    @property
+    def doomed(self) -> tuple[bytes, ...]:
+        """Names that are to be closed."""
+        return tuple(self._doomed)
 
     def adopt(self, preparation: Preparation, statement: Statement) -> None:
         """It turns out to be a preparation of another statement."""

@@ -52,17 +52,13 @@ class Hand:
         assert isinstance(server, FakeServer)
         return (b"", self.crew.pack(server)) if self.plain else None
 
-    def _unload(self, pool: Pool, cargo: bytes, descriptor: int) -> bool:
+    def _unload(self, pool: Pool, cargo: bytes, descriptor: int) -> None:
         server = self.crew.unpack(descriptor)
-        if pool.database.dead:
-            self.crew.backends[server.pool.key] -= 1
-            return False
         server.pool = pool
         server.state = states.LOGIN
         pool.servers[states.LOGIN][server] = None
         pool.open += 1
-        pool.opened(server, self.clock())
-        return True
+        pool.take_in(server, self.clock())
 
     def run_timers(self) -> None:
         """Call what is due."""
@@ -79,7 +75,7 @@ class Hand:
         """A logged-in client."""
         self._last += 1
         pool = self.pool(database, user)
-        session = FakeSession(self._last, pool, self.clock, user, idle_since=self.clock())
+        session = FakeSession(self._last, pool, self.clock, user)
         pool.sessions[session] = session
         self.sessions.append(session)
         return session

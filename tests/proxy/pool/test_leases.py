@@ -13,7 +13,7 @@ from proxy.pool.pool import Pool
 from proxy.reasons import ServerClosed
 from tests.support.clock import SECOND
 from tests.support.crew import Crew, Hand
-from tests.support.doubles import FakeServer, FakeSession, make_settings
+from tests.support.doubles import FakeSession, make_settings
 
 A = PoolKey("app", "alice")
 
@@ -335,14 +335,6 @@ def test_a_server_that_was_lost_on_its_way_gives_its_lease_back() -> None:
     said = bench.hears(Arrival(A, b""))
     assert said == [Returned(A), lacking(1, bench)], "and it is still lacking"
     assert bench.hears(Arrival(PoolKey("no", "body"), b""), 5) == [Returned(PoolKey("no", "body"))]
-
-
-def test_a_server_that_cannot_be_taken_in_gives_its_lease_back() -> None:
-    bench = Bench()
-    bench.pool.database.dead = True
-    bench.crew.packed[5] = FakeServer(1, bench.pool, None, (), bench.clock)  # type: ignore[arg-type]
-    assert bench.hears(Arrival(A, b""), 5) == [Returned(A)]
-    assert bench.leases.of_pool(A) == 0
 
 
 def test_a_pool_that_is_gone_is_reported_as_one_that_has_nothing() -> None:

@@ -1,0 +1,116 @@
+"""The supervisor's part in leases: the ledger over all workers, on the event loop.
+
+Laws of this file: messages go to the ledger in the order in which they came, what it says goes out at once,
+and while it waits for something it is reminded of the time. What a dead worker held counts until the process
+is gone and PostgreSQL has had time to notice.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from config.settings import Settings
+from proxy.frames import close_all
+from proxy.handle import WorkerHandle
+from proxy.pool.interfaces import PoolKey
+from proxy.pool.leasing import FromLedger, FromWorker, Report, Returned, Yielded
+from proxy.pool.ledger import Limits, limits_of
+from proxy.pool.shares import Shares
+
+logger = logging.getLogger("howdah")
+
+PERIOD: Final = 0.02
+"""Seconds between two reminders."""
+GRACE: Final = 0.25
+"""Time that PostgreSQL is given to notice that a dead worker's connections are closed (s)."""
+
+Handler = Callable[[WorkerHandle, object, tuple[int, ...]], None]
+
+
+class Overseer(Protocol):
+    """What is asked of the supervisor."""
+
+    settings: Settings
+    workers: dict[int, WorkerHandle]
+    on_left: list[Callable[[WorkerHandle], None]]
+    on_ended: list[Callable[[WorkerHandle], None]]
+
+
+class Steward:
+    """Of one supervisor."""
+
+    def __init__(self, overseer: Overseer) -> None:
+        self._overseer = overseer
+        self.shares = Shares(self._limits_of, self._send)
+        self._settings = overseer.settings
+        self._limits: dict[PoolKey, Limits] = {}
+        self._left: dict[WorkerHandle, Counter[PoolKey]] = {}
+        self._reminded = False
+        overseer.on_left.append(self._on_left)
+        overseer.on_ended.append(self._on_ended)
+
+    def handlers(self) -> dict[type, Callable[[WorkerHandle, FromWorker, tuple[int, ...]], None]]:
+        """What deals with each kind of message from a worker."""
+        return dict.fromkeys((Report, Returned, Yielded), self._receive)
+
+    def changed(self) -> None:
+        """The settings may have changed."""
+        self._limits_now()
+        self.shares.changed(time.perf_counter_ns())
+        self._remind()
+
+    def _receive(self, handle: WorkerHandle, message: FromWorker, descriptors: tuple[int, ...]) -> None:
+        try:
+            self.shares.receive(handle.number, message, descriptors, time.perf_counter_ns())
+        finally:
+            close_all(descriptors)
+        self._remind()
+
+    def _send(self, worker: int, message: FromLedger, descriptors: Sequence[int]) -> None:
+        handle = self._overseer.workers.get(worker)
+        if handle is not None:
+            handle.link.send(message, descriptors)
+
+    # Limits.
+
+    def _limits_now(self) -> dict[PoolKey, Limits]:
+        if self._settings is not self._overseer.settings:
+            self._settings = self._overseer.settings
+            self._limits.clear()
+        return self._limits
+
+    def _limits_of(self, key: PoolKey) -> Limits:
+        limits = self._limits_now()
+        known = limits.get(key)
+        if known is None:
+            known = limits[key] = limits_of(self._settings, key)
+        return known
+
+    # Time.
+
+    def _remind(self) -> None:
+        if not self._reminded:
+            self._reminded = True
+            asyncio.get_running_loop().call_later(PERIOD, self._sweep)
+
+    def _sweep(self) -> None:
+        self._reminded = False
+        if self.shares.sweep(time.perf_counter_ns()):
+            self._remind()
+
+    # Workers that are lost.
+
+    def _on_left(self, handle: WorkerHandle) -> None:
+        self._left[handle] = self.shares.lost(handle.number, time.perf_counter_ns())
+
+    def _on_ended(self, handle: WorkerHandle) -> None:
+        leases = self._left.pop(handle, None)
+        if leases:
+            asyncio.get_running_loop().call_later(GRACE, self._free, leases)
+
+    def _free(self, leases: Counter[PoolKey]) -> None:
+        for key in leases.elements():
+            self.shares.freed(key, time.perf_counter_ns())

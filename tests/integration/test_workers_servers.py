@@ -1,0 +1,106 @@
+"""Servers of a pool whose clients are spread over workers: one limit, nobody waits beside an idle one."""
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.conftest import Launch
+from tests.support.crowd import Crowd
+from tests.support.pooler import Pooler
+from tests.support.rush import Caller, callers, percentile
+from tests.support.server import Server
+from tests.support.standard import entry, howdah_only
+
+pytestmark = howdah_only("only Howdah has workers")
+
+POOL = 8
+CLIENTS = 64
+SECONDS = 3.0
+WORK = b"SELECT pg_sleep(0.002)"
+LIMITED = "limited"
+PASSWORD = "a secret"
+
+
+@pytest.fixture(scope="module")
+def role(server: Server) -> Iterator[str]:
+    """A role that PostgreSQL lets in as often as the pool is large."""
+    server.sql(f"CREATE ROLE {LIMITED} LOGIN CONNECTION LIMIT {POOL} PASSWORD '{PASSWORD}'")
+    yield LIMITED
+    server.sql(f"DROP ROLE {LIMITED}")
+
+
+def launch_with(launch: Launch, server: Server, role: str, workers: int) -> Pooler:
+    pooler = launch(
+        databases={"app": entry(server, user=role, password=PASSWORD, pool_size=POOL)},
+        settings={"workers": workers, "query_wait_timeout": 30},
+    )
+    if workers > 1:
+        Crowd(pooler).wait_for_workers(workers)
+    return pooler
+
+
+def opened(pooler: Pooler) -> int:
+    return len(re.findall("new connection to server", pooler.log()))
+
+
+async def rush(pooler: Pooler, seconds: float) -> list[Caller]:
+    clients = await callers(pooler, CLIENTS, "app")
+    end = time.monotonic() + 1
+    await asyncio.gather(*(client.ask_until(end, WORK) for client in clients))
+    for client in clients:
+        client.waits.clear()
+    before = opened(pooler)
+    end = time.monotonic() + seconds
+    await asyncio.gather(*(client.ask_until(end, WORK) for client in clients))
+    assert opened(pooler) - before < max(seconds, 1), "servers are closed and opened all the time"
+    for client in clients:
+        assert not client.error
+        client.close()
+    return clients
+
+
+def p99(clients: list[Caller]) -> float:
+    return percentile([wait for client in clients for wait in client.waits], 0.99)
+
+
+def test_two_workers_share_the_servers_of_one_pool(launch: Launch, server: Server, role: str) -> None:
+    alone = launch_with(launch, server, role, 1)
+    usual = p99(asyncio.run(rush(alone, SECONDS)))
+    alone.stop()
+    server.wait_until_quiet()
+    pooler = launch_with(launch, server, role, 2)
+    shared = asyncio.run(rush(pooler, SECONDS))
+    print(f"p99: one worker {usual * 1000:.1f} ms, two {p99(shared) * 1000:.1f} ms; opened {opened(pooler)}")
+    assert "server login failed" not in pooler.log()
+    assert p99(shared) <= 1.5 * usual
+
+
+def test_clients_of_one_worker_get_what_those_of_another_leave_idle(
+    launch: Launch, server: Server, role: str
+) -> None:
+    pooler = launch_with(launch, server, role, 2)
+
+    async def play() -> float:
+        clients = await callers(pooler, 2 * POOL, "app")
+        # They came in turn, so each worker has every second of them.
+        first, second = clients[::2], clients[1::2]
+        longest = 0.0
+        for _ in range(3):
+            for side in (first, second):
+                end = time.monotonic() + 0.5
+                await asyncio.gather(*(client.ask_until(end, WORK) for client in side))
+                for client in side:
+                    longest = max(longest, *client.waits[1:])
+                    client.waits.clear()
+        for client in clients:
+            client.close()
+        return longest
+
+    longest = asyncio.run(play())
+    assert opened(pooler) == POOL, pooler.log_tail()
+    assert "server login failed" not in pooler.log()
+    # Nobody waits beside an idle server: 50 ms, and what a loaded machine adds to it.
+    assert longest < 0.25

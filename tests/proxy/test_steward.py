@@ -1,0 +1,125 @@
+"""The supervisor's ledger on the event loop; what it decides is in the tests of shares."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from proxy import steward as module
+from proxy.pool.interfaces import PoolKey
+from proxy.pool.leasing import Arrival, Claim, Grant, How, Report, Returned, Take, Yielded
+from proxy.steward import Steward
+from tests.support.doubles import make_settings
+from tests.support.rig import eventually
+
+KEY = PoolKey("app", "alice")
+
+
+class FakeHandle:
+    """A worker as the supervisor knows it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.link = self
+        self.sent: list[Any] = []
+        self.descriptors: list[int] = []
+
+    def send(self, message: object, descriptors: tuple[int, ...] = ()) -> None:
+        self.sent.append(message)
+        self.descriptors.extend(os.dup(descriptor) for descriptor in descriptors)
+
+    def said(self) -> list[Any]:
+        said, self.sent = self.sent, []
+        return [message for message in said if not isinstance(message, Claim)]
+
+
+class FakeOverseer:
+    """A supervisor of two workers."""
+
+    def __init__(self, pool_size: int = 1) -> None:
+        self.settings = make_settings(default_pool_size=pool_size)
+        self.workers: dict[int, Any] = {number: FakeHandle(number) for number in (1, 2)}
+        self.on_left: list[Callable[[Any], None]] = []
+        self.on_ended: list[Callable[[Any], None]] = []
+        self.steward = Steward(self)
+        self.handlers: dict[type, Any] = dict(self.steward.handlers())
+
+    def hears(self, worker: int, message: Any, *descriptors: int) -> None:
+        self.handlers[type(message)](self.workers[worker], message, descriptors)
+
+    def loses(self, worker: int) -> None:
+        handle = self.workers.pop(worker)
+        self.on_left[0](handle)
+        self.on_ended[0](handle)
+
+
+async def test_what_the_ledger_says_goes_out_at_once() -> None:
+    overseer = FakeOverseer()
+    overseer.hears(1, Report(KEY, 1, since=5))
+    assert overseer.workers[1].said() == [Grant(KEY)]
+    overseer.hears(2, Report(KEY, 1, since=6))
+    overseer.hears(1, Returned(KEY))
+    assert overseer.workers[2].said() == [Grant(KEY)]
+
+
+async def test_a_server_goes_through_with_its_socket_and_nothing_stays_open() -> None:
+    overseer = FakeOverseer()
+    overseer.hears(1, Report(KEY, 1, since=5))
+    overseer.hears(1, Report(KEY, 0, spare=1))
+    overseer.hears(2, Report(KEY, 1, since=6))
+    (*_, take) = overseer.workers[1].said()
+    assert isinstance(take, Take)
+    read, write = os.pipe()
+    overseer.hears(1, Yielded(take.number, KEY, How.MOVED, b"it"), write)
+    assert overseer.workers[2].said() == [Arrival(KEY, b"it")]
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(write)
+    (copy,) = overseer.workers[2].descriptors
+    os.close(copy)
+    assert os.read(read, 1) == b""
+    os.close(read)
+
+
+async def test_the_ledger_is_reminded_while_it_waits() -> None:
+    overseer = FakeOverseer()
+    overseer.hears(1, Report(KEY, 1, since=5, load=5))
+    overseer.hears(1, Report(KEY, 1, since=5, load=5))
+    overseer.hears(2, Report(KEY, 1, since=6, load=5))
+    overseer.hears(2, Report(KEY, 0))
+    assert any(isinstance(message, Claim) for message in overseer.workers[1].sent)
+    overseer.hears(1, Report(KEY, 0))
+    await eventually(lambda: overseer.workers[1].sent[-1] == Claim(KEY, made=False))
+
+
+async def test_new_limits_hold_at_once() -> None:
+    overseer = FakeOverseer(pool_size=1)
+    overseer.hears(1, Report(KEY, 1, since=5))
+    overseer.hears(2, Report(KEY, 1, since=6))
+    assert overseer.workers[2].said() == []
+    overseer.settings = make_settings(default_pool_size=2)
+    overseer.steward.changed()
+    assert overseer.workers[2].said() == [Grant(KEY)]
+
+
+async def test_leases_of_a_worker_that_is_gone_come_back_when_postgresql_has_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.02)
+    overseer = FakeOverseer()
+    overseer.hears(1, Report(KEY, 1, since=5))
+    overseer.hears(2, Report(KEY, 1, since=6))
+    overseer.loses(1)
+    assert overseer.workers[2].said() == []
+    assert overseer.steward.shares.of_pool(KEY) == 1
+    await eventually(lambda: overseer.workers[2].said() == [Grant(KEY)])
+
+
+async def test_a_worker_that_held_nothing_leaves_nothing() -> None:
+    overseer = FakeOverseer()
+    overseer.loses(1)
+    overseer.hears(2, Report(KEY, 1, since=6))
+    overseer.steward.shares.lost(2, 0)
+    await asyncio.sleep(0)
+    assert overseer.steward.shares.of_pool(KEY) == 1

@@ -1,0 +1,68 @@
+"""Many clients on one event loop, each asking again as soon as it is answered, and how long they wait.
+
+Law: what a client waits is counted from its request to its ReadyForQuery; nothing is counted twice.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from protocol.frontend import Query
+from protocol.startup import encode_startup
+from tests.support.pooler import Pooler
+
+
+class Caller:
+    """One client. `asked_at` is when it asked for what it still waits for (s), 0 while it does not."""
+
+    def __init__(self, user: str, database: str) -> None:
+        self._startup = encode_startup({b"user": user.encode(), b"database": database.encode()}, 196608)
+        self.waits: list[float] = []
+        self.asked_at = 0.0
+        self.error = b""
+
+    async def connect(self, port: int) -> None:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
+        self._writer.write(self._startup)
+        await self._ready()
+
+    async def _ready(self) -> None:
+        while True:
+            header = await self._reader.readexactly(5)
+            body = await self._reader.readexactly(int.from_bytes(header[1:]) - 4)
+            if header[:1] == b"E":
+                self.error = body
+            if header[:1] == b"Z":
+                return
+
+    async def ask(self, sql: bytes) -> float:
+        """Ask once; returns how long it took (s)."""
+        self.asked_at = time.monotonic()
+        self._writer.write(Query(sql).encode())
+        await self._ready()
+        took, self.asked_at = time.monotonic() - self.asked_at, 0.0
+        self.waits.append(took)
+        return took
+
+    async def ask_until(self, end: float, sql: bytes, think: float = 0.0) -> None:
+        """Ask again and again until then."""
+        while time.monotonic() < end:
+            await self.ask(sql)
+            if think:
+                await asyncio.sleep(think)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def callers(pooler: Pooler, count: int, database: str) -> list[Caller]:
+    """So many logged-in clients."""
+    made = [Caller(pooler.user, database) for _ in range(count)]
+    for caller in made:
+        await caller.connect(pooler.port)
+    return made
+
+
+def percentile(waits: Sequence[float], share: float) -> float:
+    """The wait that this share of them does not exceed (s)."""
+    return sorted(waits)[min(int(len(waits) * share), len(waits) - 1)]
