@@ -116,7 +116,7 @@ def test_a_pool_never_has_more_servers_than_its_size(
     pooler: Pooler, server: Server, database: str, size: int
 ) -> None:
     pooler.admin("RECONNECT")
-    wait_until(lambda: not server.backends(pooler.user), 60, "no servers left")
+    wait_until(lambda: not server.backends(pooler.user), 5, "no servers left")
     watch = Watch(server, pooler.user)
     clients = sleepers(pooler, database, size * 3, 0.1)
     watch.look_until(clients)
@@ -127,7 +127,7 @@ def test_a_pool_never_has_more_servers_than_its_size(
 
 def test_set_default_pool_size_acts_at_once(pooler: Pooler, server: Server) -> None:
     pooler.admin("RECONNECT")
-    wait_until(lambda: not server.backends(pooler.user), 60, "no servers left")
+    wait_until(lambda: not server.backends(pooler.user), 5, "no servers left")
     with sleeping(pooler, "default", 10, 0.5):
         wait_until(lambda: len(server.backends(pooler.user)) == 3, 3, "three servers")
         pooler.admin("SET default_pool_size = 6")
@@ -139,7 +139,7 @@ def test_set_default_pool_size_acts_at_once(pooler: Pooler, server: Server) -> N
 
 def test_the_reserve_is_used_only_after_its_time(pooler: Pooler, server: Server) -> None:
     pooler.admin("RECONNECT")
-    wait_until(lambda: not server.backends(pooler.user), 60, "no servers left")
+    wait_until(lambda: not server.backends(pooler.user), 5, "no servers left")
     with pooler.with_settings(reserve_pool_size=2, reserve_pool_timeout=1):
         started = time.monotonic()
         with sleeping(pooler, "default", 8, 2.5):
@@ -151,7 +151,7 @@ def test_the_reserve_is_used_only_after_its_time(pooler: Pooler, server: Server)
 
 def test_max_db_connections_is_shared_by_the_pools_of_a_database(pooler: Pooler, server: Server) -> None:
     pooler.admin("RECONNECT")
-    wait_until(lambda: not server.backends(pooler.user), 60, "no servers left")
+    wait_until(lambda: not server.backends(pooler.user), 5, "no servers left")
     clients = sleepers(pooler, "capped", 6, 0.2) + sleepers(pooler, "capped", 6, 0.2, OTHER)
     most = 0
     for client in clients:
@@ -189,7 +189,7 @@ def test_a_pool_without_servers_gets_its_turn_under_a_shared_cap(pooler: Pooler)
 
 def test_max_user_connections_counts_over_all_databases(pooler: Pooler, server: Server) -> None:
     pooler.admin("RECONNECT")
-    wait_until(lambda: not server.backends(pooler.user), 60, "no servers left")
+    wait_until(lambda: not server.backends(pooler.user), 5, "no servers left")
     with pooler.with_settings(max_user_connections=3):
         clients = sleepers(pooler, APP, 4, 0.2) + sleepers(pooler, "four", 4, 0.2)
         watch = Watch(server, pooler.user)

@@ -47,8 +47,9 @@ class Stable:
                 stack.callback(self._running.popitem()[1].stop)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stable() -> Iterator[Stable]:
+    """Not of the session: whoever counts backends afterwards would find those of its idle servers."""
     stable = Stable()
     yield stable
     stable.close()
