@@ -92,6 +92,15 @@ static int raised(Wire *self) {
     return 0;
 }
 
+/* Call the protocol, which lives until it returns: it may be exchanged meanwhile, or the wire leave it. */
+static PyObject *tell(Wire *self, PyObject *name, PyObject *word) {
+    PyObject *protocol = Py_NewRef(self->protocol), *answer;
+
+    answer = word ? PyObject_CallMethodOneArg(protocol, name, word) : PyObject_CallMethodNoArgs(protocol, name);
+    Py_DECREF(protocol);
+    return answer;
+}
+
 static PyObject *os_error(int number) {
     PyObject *error = PyObject_CallFunction(PyExc_OSError, "is", number, strerror(number));
 
@@ -104,7 +113,7 @@ static PyObject *os_error(int number) {
 /* Tell the set what we want to hear of. */
 static void wire_watch(Wire *self) {
     struct epoll_event event;
-    int done;
+    int how, done;
     uint32_t wanted = 0;
 
     if (!self->lost) {
@@ -118,8 +127,8 @@ static void wire_watch(Wire *self) {
     }
     event.events = wanted;
     event.data.ptr = self;
-    done = epoll_ctl(self->pump->epoll,
-                     !wanted ? EPOLL_CTL_DEL : self->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, self->fd, &event);
+    how = !wanted ? EPOLL_CTL_DEL : self->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    done = epoll_ctl(self->pump->epoll, how, self->fd, &event);
     self->watched = done < 0 ? 0 : wanted;
     if (done < 0 && wanted) {
         wire_fail(self, os_error(errno));
@@ -190,7 +199,7 @@ static PyObject *wire_lose(Wire *self, PyObject *unused) {
         Py_RETURN_NONE;
     }
     Py_INCREF(self);
-    answer = PyObject_CallMethodOneArg(self->protocol, s_connection_lost, self->error ? self->error : Py_None);
+    answer = tell(self, s_connection_lost, self->error ? self->error : Py_None);
     if (answer == NULL) {
         report(self);
     }
@@ -210,7 +219,7 @@ static PyObject *wire_lose(Wire *self, PyObject *unused) {
 
 /* Sending. */
 
-/* Send from `items`, leaving out `skip` bytes of the first, in one call; -1 with errno, -2 with an exception. */
+/* Send from `items`, without `skip` bytes of the first, in one call; -1 with errno, -2 with an exception. */
 static Py_ssize_t send_some(Wire *self, PyObject **items, Py_ssize_t count, Py_ssize_t skip) {
     Py_buffer buffers[PARTS];
     struct iovec parts[PARTS];
@@ -281,7 +290,7 @@ static int wire_filled(Wire *self) {
         return 0;
     }
     self->full = 1;
-    answer = PyObject_CallMethodNoArgs(self->protocol, s_pause_writing);
+    answer = tell(self, s_pause_writing, NULL);
     if (answer == NULL) {
         return raised(self);
     }
@@ -443,7 +452,7 @@ static int wire_flush(Wire *self) {
     wire_watch(self);
     if (self->full && self->size <= self->low) {
         self->full = 0;
-        answer = PyObject_CallMethodNoArgs(self->protocol, s_resume_writing);
+        answer = tell(self, s_resume_writing, NULL);
         if (answer == NULL) {
             return raised(self);
         }
@@ -478,7 +487,7 @@ static int wire_receive(Wire *self) {
         if (data == NULL) {
             return raised(self);
         }
-        answer = PyObject_CallMethodOneArg(self->protocol, s_data_received, data);
+        answer = tell(self, s_data_received, data);
         Py_DECREF(data);
         if (answer == NULL) {
             return raised(self);
@@ -487,7 +496,7 @@ static int wire_receive(Wire *self) {
     } else if (got == 0) {
         int stays;
         self->ended = 1;
-        answer = PyObject_CallMethodNoArgs(self->protocol, s_eof_received);
+        answer = tell(self, s_eof_received, NULL);
         stays = answer == NULL ? -1 : PyObject_IsTrue(answer);
         Py_XDECREF(answer);
         if (stays < 0) {
@@ -591,7 +600,7 @@ static PyObject *wire_get_write_buffer_size(Wire *self, PyObject *unused) {
     return PyLong_FromSsize_t(self->size);
 }
 
-static PyObject *wire_set_write_buffer_limits(Wire *self, PyObject *args, PyObject *kwargs) {
+static PyObject *wire_set_limits(Wire *self, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"high", "low", NULL};
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "nn", names, &self->high, &self->low)) {
@@ -678,7 +687,7 @@ static PyMethodDef wire_methods[] = {
     {"can_write_eof", (PyCFunction)wire_can_write_eof, METH_NOARGS, NULL},
     {"write_eof", (PyCFunction)wire_write_eof, METH_NOARGS, NULL},
     {"get_write_buffer_size", (PyCFunction)wire_get_write_buffer_size, METH_NOARGS, NULL},
-    {"set_write_buffer_limits", (PyCFunction)wire_set_write_buffer_limits, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"set_write_buffer_limits", (PyCFunction)wire_set_limits, METH_VARARGS | METH_KEYWORDS, NULL},
     {"get_protocol", (PyCFunction)wire_get_protocol, METH_NOARGS, NULL},
     {"set_protocol", (PyCFunction)wire_set_protocol, METH_O, NULL},
     {"get_extra_info", (PyCFunction)wire_get_extra_info, METH_VARARGS, NULL},
@@ -754,7 +763,7 @@ static PyObject *pump_adopt(Pump *self, PyObject *args) {
     /* No such thing on a unix socket. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     Py_INCREF(wire);
-    answer = PyObject_CallMethodOneArg(protocol, s_connection_made, (PyObject *)wire);
+    answer = tell(wire, s_connection_made, (PyObject *)wire);
     if (answer == NULL) {
         if (raised(wire) < 0) {
             Py_DECREF(wire);

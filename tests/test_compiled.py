@@ -78,9 +78,11 @@ def test_unit_tests_and_playbooks_pass_on_compiled_files(copy: Path) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-def test_the_short_conformance_suite_passes_compiled_and_on_asyncio(copy: Path) -> None:
+# uvloop is what hosts the pump.
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_the_short_conformance_suite_passes_compiled_and_on_both_loops(copy: Path, loop: str) -> None:
     files = [f"tests/conformance/test_{name}.py" for name in ("differential", "hand_over", "hostile")]
-    done = run_tests(copy, *files, seconds=400, environment={"HOWDAH__EVENT_LOOP": "asyncio"})
+    done = run_tests(copy, *files, seconds=400, environment={"HOWDAH__EVENT_LOOP": loop})
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 

@@ -272,6 +272,32 @@ def test_references_are_neither_lost_nor_kept(turned: Turned) -> None:
     assert abs(after[3] - counts[3]) < 40
 
 
+@pytest.mark.parametrize("way", ["exchanged", "given away", "closed"])
+def test_a_protocol_that_nobody_else_has_lives_until_its_call_returns(turned: Turned, way: str) -> None:
+    class Last(Noted):
+        def data_received(self, data: bytes) -> None:
+            transport, kept = self.transport, Noted()
+            del self
+            if way == "given away":
+                transports.detach(transport).close()
+            else:
+                transport.set_protocol(kept)
+            if way == "closed":
+                transport.abort()
+                turned.settle()
+            seen.append(data)
+
+    seen: list[bytes] = []
+    ours, theirs = tcp_pair()
+    turned.far.append(theirs)
+    turned.pump.adopt(ours, Last())
+    for word in (b"one", b"two"):
+        theirs.send(word)
+        if turned.due():
+            turned.turn()
+    assert seen == [b"one"]
+
+
 async def test_ten_thousand_connections_that_come_and_go_leave_nothing(pump: object) -> None:
     accepted: list[Noted] = []
 
