@@ -16,7 +16,7 @@ from config.changes import applicable, changes
 from config.problems import ConfigError, Problem
 from config.settings import Settings
 from config.types import MAX_WORKERS
-from proxy import log, process, tls_contexts
+from proxy import log, metrics, process, tls_contexts
 from proxy.admin.commands import Identity
 from proxy.admin.console import GREETING, Console
 from proxy.bundle import Looked
@@ -35,12 +35,14 @@ from proxy.listener import Listener, ListenError
 from proxy.lobby import ConsoleSession, Lobby
 from proxy.loops import loop_factory
 from proxy.member import Member
+from proxy.moving import remote_leases
 from proxy.observer import Observer
 from proxy.pool.database import Database
 from proxy.pool.janitor import PERIOD, Janitor
 from proxy.pool.manager import PoolManager
 from proxy.reasons import ClientClosed
 from proxy.resolver import Resolver
+from proxy.seats import Seats
 from proxy.signals import Signals
 from proxy.source import Source
 from proxy.statsline import stats_line
@@ -103,38 +105,50 @@ class Worker:
         self.resolver = Resolver(lambda: self.manager.settings)
         # What the ids of clients and servers are made of: no two workers have one in common.
         numbers = itertools.count(number, MAX_WORKERS) if number else itertools.count(1)
-        self.dialler = Dialler(
-            self.clock, random.SystemRandom(), self.resolver, self.deriver, self.changes.notify, numbers
-        )
-        self.manager = PoolManager(settings, self.dialler, random.SystemRandom(), self.clock)
-        self.canceller = Canceller(self.dialler, lambda: self.manager.settings.cancel_wait_timeout)
-        self.dialler.send_cancel = self.canceller.send
-        self.lobby = Lobby(self.manager, self.deriver, self._open_console, self.clock, numbers)
-        self.lobby.cancel_keys = CancelKeys(number)
-        self.lobby.on_leave = self._on_leave
-        self.lobby.tls.apply(settings)
-        self.dialler.contexts = self.lobby.tls.for_servers
+        self._build_servers(settings, numbers)
+        self._build_clients(settings, numbers)
         self.control = Control(self)
         self.listener: Listener | Member = Listener(self.make_client) if member is None else member
-        if member is not None:
-            member.belong_to(self)
-        self.garbage = Garbage()
-        self.lobby.turnstile.tidy = self.garbage.young
         self.janitor = Janitor(self.manager, self.clock())
         self.observer = Observer(self.lobby, self.dialler, self.resolver, self.listener, self.clock, number)
         self.source: Source = self.observer
         self.orders: Orders = self.control
-        if member is not None:
-            deputy = Deputy(self, member.calls)
-            self.source = self.orders = deputy
-            self.lobby.elsewhere = deputy.pass_on
         self._stop_http: Callable[[], Awaitable[None]] | None = None
         self.signals = Signals(lambda order: self.control.execute(order), self.is_shutting_down)
         self.started = self.signals.started
         self.ending = Ending(self.manager, self.lobby, self.changes, self.listener)
-        if member is not None:
-            self.ending.drained = member.drained
         self._descriptors = process.DescriptorWatch()
+        if member is not None:
+            self._join(member)
+
+    def _build_servers(self, settings: Settings, numbers: "itertools.count[int]") -> None:
+        self.dialler = Dialler(
+            self.clock, random.SystemRandom(), self.resolver, self.deriver, self.changes.notify, numbers
+        )
+        leases = None if self._member is None else remote_leases(self._member, self.dialler, numbers)
+        self.manager = PoolManager(
+            settings, self.dialler, random.SystemRandom(), self.clock, leases, self.number
+        )
+        self.canceller = Canceller(self.dialler, lambda: self.manager.settings.cancel_wait_timeout)
+        self.dialler.send_cancel = self.canceller.send
+
+    def _build_clients(self, settings: Settings, numbers: "itertools.count[int]") -> None:
+        self.lobby = Lobby(self.manager, self.deriver, self._open_console, self.clock, numbers)
+        self.lobby.cancel_keys = CancelKeys(self.number)
+        self.lobby.on_leave = self._on_leave
+        self.lobby.tls.apply(settings)
+        self.dialler.contexts = self.lobby.tls.for_servers
+        self.garbage = Garbage()
+        self.lobby.turnstile.tidy = self.garbage.young
+
+    def _join(self, member: Member) -> None:
+        """Be one of many: what a lone worker decides, the supervisor does."""
+        member.belong_to(self)
+        deputy = Deputy(self, member.calls)
+        self.source = self.orders = deputy
+        self.lobby.elsewhere = deputy.pass_on
+        self.lobby.seats = Seats(member.link, member.calls, lambda: self.manager.settings)
+        self.ending.drained = member.drained
 
     # Running.
 
@@ -145,8 +159,8 @@ class Worker:
             self.signals.install()
         try:
             await self.listener.start(settings, process.passed_sockets())
-            if settings.metrics_addr and self._member is None:
-                await self._start_http(settings)
+            if self._member is None:
+                self._stop_http = await metrics.serve(settings, self.observer)
         except (ListenError, process.ProcessError) as error:
             logger.critical("%s", error)
             self.listener.stop()
@@ -170,17 +184,6 @@ class Worker:
         self.signals.stop()
         self.deriver.close()
         self.lobby.doorkeeper.close()
-
-    async def _start_http(self, settings: Settings) -> None:
-        # The HTTP library costs 12 MiB: only who wants metrics pays for it.
-        from proxy.metrics.http import HttpError, HttpServer
-
-        server = HttpServer(settings.metrics_addr, settings.metrics_port, self.observer)
-        try:
-            await server.start()
-        except HttpError as error:
-            raise ListenError(str(error)) from error
-        self._stop_http = server.stop
 
     def _sweep_later(self, began: float) -> None:
         loop = asyncio.get_running_loop()
