@@ -199,7 +199,7 @@ class Client:
         if self.console is not None:
             self.console.lost()
         if self._admitted and self.database is not None and self.user is not None:
-            self.lobby.manager.dismiss(self.database, self.user)
+            self.lobby.dismiss(self.database, self.user)
 
     def notify_waiting(self) -> None:
         """It waits for a server (query_wait_notify)."""
@@ -321,12 +321,9 @@ class Client:
 
     async def _open_session(self, wishes: Wishes, result: LoginResult, collector: Collector) -> None:
         lobby = self.lobby
-        manager = lobby.manager
-        database = manager.database(wishes.database, lobby.clock())
-        user = manager.user(wishes.user)
-        manager.admit(database, user)
+        database, user = await lobby.admit(wishes)
         self.database, self.user, self._admitted = database, user, True
-        pool = manager.pool(database, wishes.user)
+        pool = lobby.manager.pool(database, wishes.user)
         learn_credential(pool, result)
         if lobby.settings.application_name_add_host:
             wishes = wishes.with_host(self.address)

@@ -16,15 +16,18 @@ from proxy.doorkeeper import Doorkeeper
 from proxy.errors import PoolerError
 from proxy.log import printable
 from proxy.mock_keys import MockKeys
+from proxy.pool.database import Database, User
 from proxy.pool.manager import PoolManager
 from proxy.reasons import ClientClosed
 from proxy.rotation import Rotation
+from proxy.seats import Seats
 from proxy.tls_contexts import TlsContexts
 from proxy.turnstile import Turnstile
 from proxy.welcome import Welcomes
 
 if TYPE_CHECKING:
     from proxy.client import Client
+    from proxy.wishes import Wishes
 
 logger = logging.getLogger("howdah")
 
@@ -81,6 +84,8 @@ class Lobby:
         self.shutting_down = False
         self.cancel_requests = 0
         self.special_clients = 0
+        self.seats: Seats | None = None
+        """Where clients are counted over all workers, if there are others."""
         self.others = 0
         """Ordinary clients of other workers."""
         self.closed_clients: Counter[ClientClosed] = Counter()
@@ -118,6 +123,28 @@ class Lobby:
     def enter(self, client: "Client") -> None:
         """A connection was accepted."""
         self.clients[client.id] = client
+
+    async def admit(self, wishes: "Wishes") -> tuple[Database, User]:
+        """Count a client that has logged in, among those of all workers. Raises TooManyClients when one of
+        its limits is reached, UnknownDatabase, DatabaseDisabled.
+        """
+        manager = self.manager
+        if self.seats is not None:
+            await self.seats.take(wishes.database, wishes.user)
+        try:
+            database, user = manager.database(wishes.database, self.clock()), manager.user(wishes.user)
+            manager.admit(database, user)
+        except PoolerError:
+            if self.seats is not None:
+                self.seats.leave(wishes.database, wishes.user)
+            raise
+        return database, user
+
+    def dismiss(self, database: Database, user: User) -> None:
+        """A client that was admitted has gone."""
+        self.manager.dismiss(database, user)
+        if self.seats is not None:
+            self.seats.leave(database.name, user.name)
 
     async def cancel(self, pid: int, secret: bytes) -> bool:
         """Deal with a cancel request, here or elsewhere; False if nobody has this key."""

@@ -10,7 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from config.settings import Settings
 from proxy.frames import close_all
@@ -19,6 +19,7 @@ from proxy.pool.interfaces import PoolKey
 from proxy.pool.leasing import FromLedger, FromWorker, Report, Returned, Yielded
 from proxy.pool.ledger import Limits, limits_of
 from proxy.pool.shares import Shares
+from proxy.seats import Left, Seat, Seated, Seating
 
 logger = logging.getLogger("howdah")
 
@@ -27,7 +28,7 @@ PERIOD: Final = 0.02
 GRACE: Final = 0.25
 """Time that PostgreSQL is given to notice that a dead worker's connections are closed (s)."""
 
-Handler = Callable[[WorkerHandle, object, tuple[int, ...]], None]
+Handler = Callable[[WorkerHandle, Any, tuple[int, ...]], None]
 
 
 class Overseer(Protocol):
@@ -35,6 +36,7 @@ class Overseer(Protocol):
 
     settings: Settings
     workers: dict[int, WorkerHandle]
+    on_joined: list[Callable[[WorkerHandle], None]]
     on_left: list[Callable[[WorkerHandle], None]]
     on_ended: list[Callable[[WorkerHandle], None]]
 
@@ -49,12 +51,18 @@ class Steward:
         self._limits: dict[PoolKey, Limits] = {}
         self._left: dict[WorkerHandle, Counter[PoolKey]] = {}
         self._reminded = False
+        self.seating = Seating(lambda: overseer.settings)
+        overseer.on_joined.append(self._on_joined)
         overseer.on_left.append(self._on_left)
         overseer.on_ended.append(self._on_ended)
 
-    def handlers(self) -> dict[type, Callable[[WorkerHandle, FromWorker, tuple[int, ...]], None]]:
+    def handlers(self) -> dict[type, Handler]:
         """What deals with each kind of message from a worker."""
-        return dict.fromkeys((Report, Returned, Yielded), self._receive)
+        return {
+            Seated: lambda handle, one, _: self.seating.count(handle.number, one.database, one.user, 1),
+            Left: lambda handle, one, _: self.seating.count(handle.number, one.database, one.user, -1),
+            **dict.fromkeys((Report, Returned, Yielded), self._receive),
+        }
 
     def changed(self) -> None:
         """The settings may have changed."""
@@ -103,7 +111,11 @@ class Steward:
 
     # Workers that are lost.
 
+    def _on_joined(self, handle: WorkerHandle) -> None:
+        handle.calls.answerers[Seat] = lambda seat: self.seating.ask(handle.number, seat)
+
     def _on_left(self, handle: WorkerHandle) -> None:
+        self.seating.lost(handle.number)
         self._left[handle] = self.shares.lost(handle.number, time.perf_counter_ns())
 
     def _on_ended(self, handle: WorkerHandle) -> None:

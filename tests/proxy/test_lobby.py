@@ -8,7 +8,7 @@ from config.settings import Settings
 from protocol import tags
 from proxy.client import Client
 from proxy.derive import Deriver
-from proxy.errors import TimedOut
+from proxy.errors import DatabaseDisabled, TimedOut, TooManyClients
 from proxy.lobby import Lobby
 from proxy.reasons import ClientClosed
 from proxy.wishes import Wishes
@@ -134,3 +134,51 @@ def test_many_clients_come_and_go_in_any_order() -> None:
             if chance.random() < 0.3:
                 room.set_apart(inside[-1])
         assert room.ordinary_clients() == sum(not client.is_special for client in inside)
+
+
+class FakeSeats:
+    """Counts over all workers."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, str]] = []
+
+    async def take(self, database: str, user: str) -> None:
+        if len(self.taken) == 2:
+            raise TooManyClients("client connections exceeded (elsewhere)")
+        self.taken.append((database, user))
+
+    def leave(self, database: str, user: str) -> None:
+        self.taken.remove((database, user))
+
+
+async def test_one_of_many_workers_counts_its_clients_with_those_of_others() -> None:
+    room = lobby()
+    room.seats = seats = FakeSeats()  # type: ignore[assignment]
+    first = await room.admit(Wishes("alice", "app"))
+    await room.admit(Wishes("bob", "app"))
+    assert seats.taken == [("app", "alice"), ("app", "bob")]
+    with pytest.raises(TooManyClients, match="elsewhere"):
+        await room.admit(Wishes("carol", "app"))
+    room.dismiss(*first)
+    assert seats.taken == [("app", "bob")]
+    assert first[0].clients == 1
+
+
+async def test_who_is_refused_here_takes_no_seat() -> None:
+    room = lobby()
+    room.seats = seats = FakeSeats()  # type: ignore[assignment]
+    room.manager.disable("app", True)
+    with pytest.raises(DatabaseDisabled):
+        await room.admit(Wishes("alice", "app"))
+    assert seats.taken == []
+
+
+async def test_the_only_worker_counts_by_itself() -> None:
+    room = lobby()
+    admitted = await room.admit(Wishes("alice", "app"))
+    assert admitted[0].clients == 1
+    room.dismiss(*admitted)
+    assert admitted[0].clients == 0
+    room.manager.disable("app", True)
+    with pytest.raises(DatabaseDisabled):
+        await room.admit(Wishes("alice", "app"))

@@ -10,6 +10,7 @@ import pytest
 from proxy import steward as module
 from proxy.pool.interfaces import PoolKey
 from proxy.pool.leasing import Arrival, Claim, Grant, How, Report, Returned, Take, Yielded
+from proxy.seats import Left, Seat, Seated
 from proxy.steward import Steward
 from tests.support.doubles import make_settings
 from tests.support.rig import eventually
@@ -23,6 +24,8 @@ class FakeHandle:
     def __init__(self, number: int) -> None:
         self.number = number
         self.link = self
+        self.calls = self
+        self.answerers: dict[type, Any] = {}
         self.sent: list[Any] = []
         self.descriptors: list[int] = []
 
@@ -38,13 +41,16 @@ class FakeHandle:
 class FakeOverseer:
     """A supervisor of two workers."""
 
-    def __init__(self, pool_size: int = 1) -> None:
-        self.settings = make_settings(default_pool_size=pool_size)
+    def __init__(self, pool_size: int = 1, **settings: object) -> None:
+        self.settings = make_settings(default_pool_size=pool_size, **settings)
         self.workers: dict[int, Any] = {number: FakeHandle(number) for number in (1, 2)}
+        self.on_joined: list[Callable[[Any], None]] = []
         self.on_left: list[Callable[[Any], None]] = []
         self.on_ended: list[Callable[[Any], None]] = []
         self.steward = Steward(self)
         self.handlers: dict[type, Any] = dict(self.steward.handlers())
+        for handle in self.workers.values():
+            self.on_joined[0](handle)
 
     def hears(self, worker: int, message: Any, *descriptors: int) -> None:
         self.handlers[type(message)](self.workers[worker], message, descriptors)
@@ -123,3 +129,15 @@ async def test_a_worker_that_held_nothing_leaves_nothing() -> None:
     overseer.steward.shares.lost(2, 0)
     await asyncio.sleep(0)
     assert overseer.steward.shares.of_pool(KEY) == 1
+
+
+async def test_clients_are_counted_over_all_workers() -> None:
+    overseer = FakeOverseer(max_db_client_connections=2)
+    overseer.hears(1, Seated("app", "alice"))
+    ask = overseer.workers[2].answerers[Seat]
+    assert ask(Seat("app", "bob")) == ""
+    assert ask(Seat("app", "bob")) == "max_db_client_connections"
+    overseer.hears(1, Left("app", "alice"))
+    assert ask(Seat("app", "bob")) == ""
+    overseer.loses(2)
+    assert overseer.steward.seating.of_database("app") == 0
