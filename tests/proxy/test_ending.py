@@ -11,6 +11,7 @@ from proxy.letters import Drained, Stop
 from tests.support import messages as m
 from tests.support.one_of_many import OneOfMany
 from tests.support.rig import eventually
+from tests.support.script import Conversation
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +19,16 @@ def no_frozen_objects() -> Iterator[None]:
     """A worker freezes what lives at its start; tests want it back."""
     yield
     gc.unfreeze()
+
+
+def transactions(conversation: Conversation) -> None:
+    """A PostgreSQL in which begin and commit mean something."""
+    conversation.welcome()
+    status = b"I"
+    while (got := conversation.read()).tag != b"X":
+        sql = got.body.rstrip(b"\0").decode()
+        status = {"begin": b"T", "commit": b"I"}.get(sql, status)
+        conversation.answer(sql, status=status)
 
 
 async def test_an_orphan_without_work_ends_at_once(tmp_path: Path) -> None:
@@ -29,6 +40,7 @@ async def test_an_orphan_without_work_ends_at_once(tmp_path: Path) -> None:
 
 async def test_an_orphan_finishes_its_transactions(tmp_path: Path) -> None:
     async with OneOfMany(tmp_path) as one:
+        one.fake.script = transactions
         peer = await one.client()
         await peer.ask("begin")
         one.boss.close()
@@ -41,6 +53,7 @@ async def test_an_orphan_finishes_its_transactions(tmp_path: Path) -> None:
 
 async def test_an_orphan_does_not_wait_for_sessions_between_transactions(tmp_path: Path) -> None:
     async with OneOfMany(tmp_path, pool_mode="session") as one:
+        one.fake.script = transactions
         idle, busy = await one.client(), await one.client()
         await idle.ask("select 1")
         await busy.ask("begin")
