@@ -6,6 +6,7 @@ under way, its user's query_timeout, the disturbances of this run.
 
 import asyncio
 import random
+from collections import Counter
 from dataclasses import dataclass
 
 from tests.conformance.nonce_client import Hung, NonceClient, Refused, cancel
@@ -39,6 +40,21 @@ _DELAY = 0.01
 """Seconds, at most."""
 
 
+class Deaths:
+    """Which workers were killed: a client's worker is named by the lowest bits of its key."""
+
+    def __init__(self) -> None:
+        self.count = Counter[int]()
+
+    def before(self, client: NonceClient) -> int:
+        """How many workers of its number have died."""
+        return self.count[client.pid & 0xFF]
+
+    @property
+    def all(self) -> int:
+        return self.count.total()
+
+
 @dataclass(frozen=True)
 class Plan:
     """What to do. `queries`: replies of all askers together at which to stop; `patience` (seconds) bounds
@@ -53,6 +69,7 @@ class Plan:
     named: bool = True
     disturbed: bool = False
     patience: float = 30.0
+    deaths: Deaths | None = None
 
 
 class Crowd:
@@ -62,13 +79,13 @@ class Crowd:
         self.plan = plan
         self.templates = templates
         self.oracle = Oracle()
+        self.over = False
 
     @property
     def more(self) -> bool:
         """Whether there is more to ask, and any use in it."""
-        return (
-            self.oracle.tally.replies < self.plan.queries and len(self.oracle.tally.problems) < MOST_PROBLEMS
-        )
+        tally = self.oracle.tally
+        return not self.over and tally.replies < self.plan.queries and len(tally.problems) < MOST_PROBLEMS
 
     async def live(self) -> None:
         """Until all is asked."""
@@ -84,26 +101,47 @@ class Asker:
         self._number, self._crowd = number, crowd
         self._dice = random.Random(crowd.plan.seed * 1000 + number)
         self._user = [*HASTY][number % 3] if number % 5 == 0 else CALM
-        self._asked = 0
+        self._asked = self._died = 0
         self._cancels: list[asyncio.Task[bool]] = []
         self._statements = NamedStatements(number)
 
     async def live(self) -> None:
         tally = self._crowd.oracle.tally
+        deaths = self._crowd.plan.deaths
         while self._crowd.more:
+            died = Counter(deaths.count) if deaths is not None else None
             try:
                 client = await NonceClient.open(
                     self._crowd.plan.address, self._parameters(), self._crowd.plan.patience
                 )
             except (OSError, Refused, Hung) as error:
+                if died is not None and await self._explains(error, died):
+                    continue
                 tally.missing.append(f"asker {self._number} cannot log in: {error!r}")
                 return
             tally.logins += 1
+            self._died = died[client.pid & 0xFF] if died is not None else 0
             self._statements = NamedStatements(self._number)
             while self._crowd.more and await self._step(client):
                 pass
             client.close()
             await self._settle_cancels()
+
+    async def _explains(self, error: Exception, died: Counter[int]) -> bool:
+        """Whether a login may fail so: its worker was killed, or it is new and looks for a server first."""
+        if isinstance(error, Hung):
+            return False
+        if self._user in HASTY and "query_timeout" in str(error):
+            return True
+        # Whoever kills them writes it down at the same moment.
+        await asyncio.sleep(_DELAY)
+        return self._crowd.plan.deaths is not None and self._crowd.plan.deaths.count != died
+
+    async def _is_orphaned(self, client: NonceClient) -> bool:
+        if self._crowd.plan.deaths is None:
+            return False
+        await asyncio.sleep(_DELAY)
+        return self._crowd.plan.deaths.before(client) > self._died
 
     def _parameters(self) -> dict[str, str]:
         own = {"application_name": f"a_{self._number:03}"} if self._number % 2 else {}
@@ -163,7 +201,7 @@ class Asker:
         if kind == INTERRUPTED or self._dice.random() < CANCELS:
             client.heard.clear()
             self._cancels.append(asyncio.create_task(self._cancel(client, aimed=kind == INTERRUPTED)))
-        circumstances = Circumstances(bool(self._cancels), self._user in HASTY, plan.disturbed)
+        cancelled = bool(self._cancels)
         who = f"asker {self._number}, {kind}"
         try:
             reply = await client.ask(request.data, request.ready, plan.patience)
@@ -171,6 +209,8 @@ class Asker:
             oracle.tally.hanging.append(f"{who}: {error}")
             client.reset()
             return False
+        orphaned = reply.closed and await self._is_orphaned(client)
+        circumstances = Circumstances(cancelled, self._user in HASTY, plan.disturbed, orphaned)
         oracle.judge(who, nonce, expected, reply, circumstances)
         if kind == NAMED:
             self._statements.learn(told(reply.messages))

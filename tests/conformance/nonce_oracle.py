@@ -21,11 +21,14 @@ AFTER_AN_ERROR = ("ERROR 25P02", "ERROR 22012", "ERROR P0001", "ERROR 42601", "E
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What may have happened to a request: its asker's own cancel, its query timeout, the end of a server."""
+    """What may have happened to a request: its asker's own cancel, its query timeout, the end of a server,
+    the end of the process that had its connection (`orphaned`).
+    """
 
     cancelled: bool = False
     hasty: bool = False
     disturbed: bool = False
+    orphaned: bool = False
 
     def allow(self, error: str) -> bool:
         if error == CANCELLED:
@@ -50,6 +53,7 @@ class Tally:
     timeouts_in_queue: int = 0
     timeouts: int = 0
     lost: int = 0
+    orphaned: int = 0
     foreign: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     hanging: list[str] = field(default_factory=list)
@@ -88,6 +92,9 @@ class Oracle:
 
     def _count(self, got: list[str], at: int, reply: Reply, circumstances: Circumstances) -> str:
         """Why the reply may not differ from what was expected; nothing if it may."""
+        if at == len(got) and reply.closed and circumstances.orphaned:
+            self.tally.orphaned += 1
+            return ""
         if at == len(got):
             return "" if reply.torn and circumstances.disturbed else "ends"
         if not got[at].startswith("E "):
@@ -98,7 +105,7 @@ class Oracle:
             return "an error that nothing explains"
         if len(fatal) > 1 or (fatal and (not reply.closed or got[-1] != fatal[0])):
             return "more than one end"
-        if reply.closed and not fatal:
+        if reply.closed and not fatal and not circumstances.orphaned:
             return "an end without a word"
         self._note(error, reply)
         return self._rest(got[at + 1 :], circumstances)
