@@ -15,7 +15,7 @@ from tests.support.fleet import Together
 
 async def test_orders_take_effect_in_the_order_in_which_they_come() -> None:
     async with Together(1, script) as together:
-        ask = together.handles[1].calls.ask
+        ask = together.workers[1].calls.ask
         orders = [Pause("app"), Resume("app"), Pause(None), Resume(None), Pause("app")]
         await asyncio.gather(*(ask(Do(order)) for order in orders))
         assert together[1].worker.is_paused("app")
@@ -24,7 +24,7 @@ async def test_orders_take_effect_in_the_order_in_which_they_come() -> None:
 
 async def test_a_database_that_is_not_known_here_is_no_failure() -> None:
     async with Together(1, script) as together:
-        ask = together.handles[1].calls.ask
+        ask = together.workers[1].calls.ask
         assert await ask(Do(Disable("nix"))) == ()
         assert await ask(Until(Pause("nix"))) is None
         await ask(Join(Halted(False, ("nix",), ("nix",)), together.fleet.settings))
@@ -32,7 +32,7 @@ async def test_a_database_that_is_not_known_here_is_no_failure() -> None:
 
 async def test_settings_are_tried_before_they_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Together(1, script) as together:
-        worker, ask = together[1].worker, together.handles[1].calls.ask
+        worker, ask = together[1].worker, together.workers[1].calls.ask
         settings = worker.settings.with_value("query_timeout", "9")
         assert await ask(Prepare(settings)) == Agreed()
         assert worker.settings.query_timeout != 9
@@ -50,11 +50,11 @@ async def test_settings_are_tried_before_they_are_taken(monkeypatch: pytest.Monk
 async def test_a_log_that_cannot_be_opened_is_a_problem() -> None:
     async with Together(1, script) as together:
         settings = together.fleet.settings.with_value("logfile", "/nowhere/howdah.log")
-        (problem,) = (await together.handles[1].calls.ask(Prepare(settings))).problems
+        (problem,) = (await together.workers[1].calls.ask(Prepare(settings))).problems
         assert problem.key == "logfile"
 
 
 async def test_a_snapshot_is_made_in_parts_with_turns_between() -> None:
     async with Together(1, script) as together:
-        pieces = await together.handles[1].calls.ask(TakeSnapshot(("pools", "clients", "crowd")))
+        pieces = await together.workers[1].calls.ask(TakeSnapshot(("pools", "clients", "crowd")))
         assert [name for name, _ in pieces] == ["pools", "crowd"]

@@ -9,7 +9,7 @@ Law: between worker and fleet is nothing but the link that processes have, too.
 
 import asyncio
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -18,9 +18,10 @@ from config.problems import ConfigError
 from config.settings import Settings
 from proxy.control import ShutdownMode
 from proxy.fleet import Fleet
-from proxy.link import Calls, Link
+from proxy.handle import WorkerHandle
 from proxy.member import Member
 from proxy.snapshot import ConfigRow, ReasonCounts, StateSnapshot, WorkerSnapshot
+from proxy.steward import Steward
 from proxy.worker import Worker
 from tests.support.rig import Rig
 from tests.support.script import FakeServer, Script, default_script
@@ -51,23 +52,6 @@ class OneOf(Rig):
         await super().__aexit__(kind, error, trace)
 
 
-class Handle:
-    """The supervisor's end of a link."""
-
-    def __init__(self, number: int, sock: socket.socket) -> None:
-        self.number = number
-        self.messages: list[object] = []
-        self.link = Link(sock, lambda message, _: self._receive(message), self._lost)
-        self.calls = Calls(self.link)
-
-    def _receive(self, message: object) -> None:
-        if not self.calls.receive(message):
-            self.messages.append(message)
-
-    def _lost(self) -> None:
-        self.calls.lost()
-
-
 class Together:
     """Worker 1 to `count` before one fake PostgreSQL; `together[2]` is the second."""
 
@@ -76,7 +60,11 @@ class Together:
         self._options = settings
         self._stack = AsyncExitStack()
         self.rigs: dict[int, OneOf] = {}
-        self.handles: dict[int, Handle] = {}
+        self.workers: dict[int, WorkerHandle] = {}
+        self.on_joined: list[Callable[[WorkerHandle], None]] = []
+        self.on_left: list[Callable[[WorkerHandle], None]] = []
+        self.on_ended: list[Callable[[WorkerHandle], None]] = []
+        self._handlers: dict[type, Callable[[WorkerHandle, Any, tuple[int, ...]], None]] = {}
         self.reloaded: Settings | None = None
         self.refused: list[Any] = []
         self.stopped: list[ShutdownMode] = []
@@ -91,6 +79,8 @@ class Together:
         self._options["database"] = {"host": self._fake.host, "port": self._fake.port}
         first = Rig(self._script, **self._options)
         first.fake.close()
+        self.settings = first.settings
+        self._handlers |= Steward(self).handlers()
         self.fleet = Fleet(
             first.settings,
             load=lambda: self.reloaded or self.fleet.settings,
@@ -109,9 +99,8 @@ class Together:
     ) -> None:
         for rig in self.rigs.values():
             rig.member.link.close()
-        for handle in self.handles.values():
-            handle.calls.lost()
-            handle.link.close()
+        for handle in list(self.workers.values()):
+            self._lost(handle)
         await self._stack.__aexit__(kind, error, trace)
 
     async def add(self, number: int) -> OneOf:
@@ -119,18 +108,29 @@ class Together:
         ours, theirs = socket.socketpair()
         rig = OneOf(number, theirs, self._script, **self._options)
         await self._stack.enter_async_context(rig)
-        handle = Handle(number, ours)
+        handle = WorkerHandle(number, ours, 0, self._receive, self._lost)
         handle.link.start()
-        self.rigs[number], self.handles[number] = rig, handle
+        self.rigs[number], self.workers[number] = rig, handle
+        for told in self.on_joined:
+            told(handle)
         self.fleet.joined(handle)
         return rig
 
+    def _receive(self, handle: WorkerHandle, message: object, descriptors: tuple[int, ...]) -> None:
+        if not handle.calls.receive(message) and (handler := self._handlers.get(type(message))) is not None:
+            handler(handle, message, descriptors)
+
+    def _lost(self, handle: WorkerHandle) -> None:
+        if self.workers.pop(handle.number, None) is handle:
+            handle.link.close()
+            handle.calls.lost()
+            for told in (*self.on_left, *self.on_ended):
+                told(handle)
+            self.fleet.left(handle)
+
     def lose(self, number: int) -> None:
         """The worker is killed: all that is heard of it is the end of its link."""
-        handle = self.handles.pop(number)
-        handle.link.close()
-        handle.calls.lost()
-        self.fleet.left(handle)
+        self._lost(self.workers[number])
         self.rigs[number].worker.ending.mode = ShutdownMode.IMMEDIATE
 
     def silence(self, number: int) -> None:
