@@ -95,6 +95,7 @@ class Headquarters:
         log.setup(settings, quiet=self._quiet, verbose=self._verbose)
         self._supervisor.settings = settings
         self._supervisor.entrance.apply(settings)
+        self._supervisor.steward.changed()
 
     def _discard(self, number: int) -> None:
         handle = self._supervisor.workers.get(number)
