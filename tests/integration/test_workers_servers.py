@@ -135,3 +135,26 @@ def test_limits_on_clients_hold_over_all_workers(launch: Launch, server: Server)
             return False
 
         until(has_room, "who has left makes room")
+
+
+def test_a_reload_that_makes_a_pool_smaller_closes_servers_in_all_workers(
+    launch: Launch, server: Server
+) -> None:
+    pooler = launch(databases={"app": entry(server)}, settings={"workers": 2, "default_pool_size": 6})
+    Crowd(pooler).wait_for_workers(2)
+
+    async def all_at_once() -> None:
+        clients = await callers(pooler, 12, "app")
+        await asyncio.gather(*(client.ask(b"SELECT pg_sleep(0.3)") for client in clients))
+        for client in clients:
+            client.close()
+
+    def backends() -> int:
+        return len(server.backends(server.user))
+
+    asyncio.run(all_at_once())
+    assert backends() == 6
+    with pooler.with_settings(default_pool_size=2):
+        until(lambda: backends() == 2, "servers above the limit close")
+        asyncio.run(all_at_once())
+        assert backends() <= 2
