@@ -1,11 +1,13 @@
 """Snapshots of the live objects: the only reader of them for SHOW and /metrics, and it changes nothing."""
 
+import asyncio
 import os
 import platform
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from itertools import chain
+from typing import TYPE_CHECKING, Final, Protocol
 
 from uvloop._version import __version__ as uvloop_version
 
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from proxy.server import Server
 
 _MICROSECOND = 1000
+# Clients that are looked at in one turn of the loop: of ten thousand at once everybody would notice.
+_STEP: Final = 256
 
 
 class Doors(Protocol):
@@ -86,6 +90,7 @@ class Observer:
         self.lag: float | None = None
         self.draining = False
         self.reloads: Counter[str] = Counter()
+        self._crowd: CrowdSnapshot | None = None
 
     # SHOW POOLS.
 
@@ -131,20 +136,23 @@ class Observer:
 
     # SHOW CLIENTS and SERVERS.
 
-    def clients(self) -> Sequence[ClientSnapshot]:
-        """Every client, also those that log in, send a cancel or use the console."""
-        return self.sockets.clients(self._lobby.clients.values())
+    def clients(self) -> Iterator[ClientSnapshot]:
+        """Every client, also those that log in, send a cancel or use the console; made as they are taken."""
+        return chain.from_iterable(self.client_parts(_STEP))
 
     def servers(self) -> Sequence[ServerSnapshot]:
         """Every server, also those that log in or close."""
         return self.sockets.servers(self._all_servers())
 
     def crowd(self) -> CrowdSnapshot:
-        """Clients and servers, counted."""
-        crowd = Crowd()
-        crowd.add_clients(self.clients())
-        crowd.add_servers(self.servers())
-        return crowd.counted()
+        """Clients and servers, counted when they were asked for, else now."""
+        counted, self._crowd = self._crowd, None
+        if counted is None:
+            crowd = Crowd()
+            crowd.add_clients(self.clients())
+            crowd.add_servers(self.servers())
+            counted = crowd.counted()
+        return counted
 
     def client_parts(self, size: int) -> Iterator[Sequence[ClientSnapshot]]:
         """The clients, so many at a time; who leaves meanwhile is left out."""
@@ -171,7 +179,14 @@ class Observer:
         return ()
 
     async def take(self, parts: Collection[str]) -> "Observer":
-        """As a source: at once, everything."""
+        """As a source: everything, at once but for the crowd, which is counted in steps."""
+        if "crowd" in parts:
+            crowd = Crowd()
+            for some in self.client_parts(_STEP):
+                crowd.add_clients(some)
+                await asyncio.sleep(0)
+            crowd.add_servers(self.servers())
+            self._crowd = crowd.counted()
         return self
 
     # SHOW DATABASES, USERS, STATS.

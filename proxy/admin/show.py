@@ -17,6 +17,7 @@ from proxy.source import Snapshots
 from proxy.version import version_text
 
 Rows = Callable[[Snapshots], Iterable[Row]]
+_STEP: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +87,27 @@ _SOCKET_STATES: Final[Mapping[tuple[str, str], str]] = {
 }
 
 
+def _in_steps(sockets: Iterable[SocketSnapshot]) -> Iterable[SocketSnapshot | None]:
+    """None is a moment for others, also where none of many is shown."""
+    for number, socket in enumerate(sockets, 1):
+        yield socket
+        if number % _STEP == 0:
+            yield None
+
+
 def _connections(sockets: Iterable[SocketSnapshot]) -> Iterable[Row]:
-    for socket in sockets:
-        if socket.state != "login":
+    for socket in _in_steps(sockets):
+        if socket is None:
+            yield ()
+        elif socket.state != "login":
             yield (*_before_state(socket), socket.shown_state, *_after_state(socket))
 
 
 def _sockets(snapshots: Snapshots, *, only_busy: bool) -> Iterable[Row]:
-    for socket in chain(snapshots.clients(), snapshots.servers()):
+    for socket in _in_steps(chain(snapshots.clients(), snapshots.servers())):
+        if socket is None:
+            yield ()
+            continue
         state = _SOCKET_STATES.get((socket.type, socket.state))
         if state is None or (only_busy and not (socket.pkt_avail or socket.send_avail)):
             continue

@@ -297,6 +297,36 @@ async def test_the_crowd_is_clients_and_servers_counted(rig: Rig) -> None:
     assert crowd.encryption == {("client", "", ""): 1, ("server", "", ""): 1}
 
 
+async def test_others_have_their_turn_while_a_crowd_is_counted(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.observer._STEP", 1)
+    for _ in range(3):
+        await rig.client()
+    turns: list[int] = []
+    counting = asyncio.ensure_future(rig.worker.observer.take(("crowd",)))
+    while not counting.done():
+        turns.append(len(turns))
+        await asyncio.sleep(0)
+    assert len(turns) > 3
+    observer = counting.result()
+    await rig.client()
+    assert observer.crowd().clients == {("app", "alice", "", "idle"): 3}
+    assert observer.crowd().clients == {("app", "alice", "", "idle"): 4}
+
+
+async def test_who_leaves_while_clients_are_listed_is_left_out(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.observer._STEP", 1)
+    peers = [await rig.client() for _ in range(2)]
+    rows = rig.worker.observer.clients()
+    assert next(rows).state == "active"
+    peers[1].send(m.terminate())
+    await eventually(lambda: len(rig.worker.lobby.clients) == 1)
+    assert not list(rows)
+
+
 async def test_state_and_reasons_are_those_of_the_worker(rig: Rig) -> None:
     observer = rig.worker.observer
     assert (observer.state().paused, observer.state().draining) == (False, False)

@@ -90,6 +90,15 @@ def test_every_row_has_a_value_for_every_column(name: str) -> None:
     assert all(len(row) == len(VIEWS[name].columns) for row in rows(name))
 
 
+@pytest.mark.parametrize("name", ["clients", "sockets", "active_sockets"])
+def test_others_have_their_turn_among_many_clients_also_where_none_is_shown(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.admin.show._STEP", 1)
+    found = [*VIEWS[name].rows(FakeSnapshots())]
+    assert found.count(()) >= len([*FakeSnapshots().clients()])
+
+
 class Only:
     """Snapshots of these parts and no others."""
 
