@@ -19,7 +19,7 @@ from tests.support.ports import free_port
 from tests.support.rig import eventually
 
 
-def make(path: str = "none.ini", **settings: object) -> tuple[Supervisor, Headquarters]:
+def make(path: str = "none.ini", /, **settings: object) -> tuple[Supervisor, Headquarters]:
     values = {"workers": 2, "metrics_addr": "", "unix_socket_dir": "", **settings}
     supervisor = Supervisor(Settings.model_validate(values), path, cast("Nursery", None))
     return supervisor, Headquarters(supervisor, path)
