@@ -252,3 +252,13 @@ async def test_with_two_verifiers_of_a_user_either_password_comes_in_at_the_seco
         assert (await by_scram(one, "alice", "new"))[0] == "SASL authentication failed"
         for _ in range(2):
             assert (await by_scram(one, "alice", "new"))[0] == "R"
+
+
+@pytest.mark.parametrize("user", ["alice", "nobody"])
+async def test_plain_passwords_are_asked_for_with_scram_iterations(user: str) -> None:
+    async with Rig(auth_type="scram-sha-256", scram_iterations=777, credentials={"alice": "hers"}) as one:
+        peer = await one.connect()
+        peer.send(m.startup({"user": user, "database": "app"}))
+        await peer.password()
+        peer.send(m.sasl_initial("SCRAM-SHA-256", b"n,,n=,r=abc"))
+        assert scram.attributes((await peer.password()).body[4:])["i"] == "777"
