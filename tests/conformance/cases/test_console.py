@@ -82,6 +82,7 @@ def test_a_megabyte_of_junk_is_answered_with_a_short_text(pooler: Pooler, consol
 @pytest.mark.case("O55")
 @pytest.mark.parametrize("sql", CHANGES)
 def test_a_stats_user_may_change_nothing(pooler: Pooler, console: Raw, sql: str) -> None:
+    """CVE-2026-6667: PgBouncer's KILL_CLIENT did not ask whether it was an administrator's."""
     if sql.startswith("KILL_CLIENT"):
         with pooler.raw(APP) as client:
             (row,) = pooler.show("CLIENTS", port=client.local_port())
