@@ -6,6 +6,7 @@ has to be made. Tests compare them: what got worse fails, and so does what got m
 
 import argparse
 import json
+import platform
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -88,7 +89,10 @@ def kept(kind: str) -> Numbers:
 
 
 def compared_calls() -> list[Change]:
-    """Calls and writes of the sources as they are."""
+    """Calls and writes of the sources as they are. Raises CannotCount where another Python counted."""
+    by = json.loads(KEPT.read_text())["python"]
+    if by != _python():
+        raise instructions.CannotCount(f"calls were counted with Python {by}")
     counted = calls_and_writes()
     return [change for kind, now in counted.items() for change in changes(kind, kept(kind), now)]
 
@@ -116,11 +120,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"not everything was counted: {reason}", file=sys.stderr)
         if options.write:
             return 1
-    text = json.dumps({"instructions": instructions.counted_by(), "numbers": now}, indent=1)
+    about = {"python": _python(), "instructions": instructions.counted_by()}
+    text = json.dumps({**about, "numbers": now}, indent=1)
     print(text)
     if options.write:
         KEPT.write_text(text + "\n")
     return 0
+
+
+def _python() -> str:
+    """Versions of Python differ in what is a call."""
+    return ".".join(platform.python_version_tuple()[:2])
 
 
 def _rounded(numbers: Numbers) -> dict[str, int]:

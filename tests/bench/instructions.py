@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from tests.bench.micro import World, exchanges, ready
@@ -36,8 +37,23 @@ class CannotCount(Exception):
 
 
 def counted_by() -> str:
-    """On whose account the numbers differ."""
-    return f"CPython {platform.python_version()} of {platform.python_compiler()} on {platform.machine()}"
+    """All on whose account instructions differ: they are compared where this is the same."""
+    parts = [
+        f"CPython {platform.python_version()} of {platform.python_compiler()}",
+        " ".join(platform.libc_ver()),
+        f"mypy {version('mypy')}",
+        *(_first_line(program) for program in ("cc", "valgrind")),
+        platform.machine(),
+    ]
+    return ", ".join(parts)
+
+
+def _first_line(program: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        return f"no {program}"
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    return said.partition("\n")[0]
 
 
 def count(folder: Path) -> Mapping[str, float]:
