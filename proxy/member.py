@@ -20,6 +20,7 @@ from proxy.link import Calls, Link
 from proxy.lobby import Lobby
 from proxy.observer import Observer
 from proxy.pool.manager import PoolManager
+from proxy.transports import adopt
 
 logger = logging.getLogger("howdah")
 
@@ -167,7 +168,7 @@ class Member:
 
     async def _welcome(self, sock: socket.socket) -> None:
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._work.make_client, sock)
+            await adopt(sock, self._work.make_client())
         except OSError:
             # It has gone already.
             sock.close()

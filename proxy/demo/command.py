@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from config.settings import Settings
 from proxy.arguments import Parser
 from proxy.demo import view
 from proxy.demo.binaries import NoPostgres, find
@@ -57,12 +58,24 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     positive = _number(1)
     parser.add_argument("--clients", type=positive, default=500, metavar="N", help="clients (default 500)")
     parser.add_argument("--servers", type=positive, default=10, metavar="N", help="pool size (default 10)")
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        default="1",
+        metavar="N",
+        help="processes of the pooler, or auto (default 1)",
+    )
     parser.add_argument("--seconds", type=positive, metavar="N", help="end after this long (default: Ctrl-C)")
     parser.add_argument("--port", type=positive, metavar="N", help="the pooler's port (default 6432 if free)")
     parser.add_argument(
         "--think", type=_number(0), default=500, metavar="MS", help="pause between transactions (default 500)"
     )
     return parser.parse_args(arguments)
+
+
+def _workers(text: str) -> str:
+    Settings.model_validate({"workers": text})
+    return text
 
 
 def _number(least: int) -> Callable[[str], int]:
@@ -105,11 +118,11 @@ def _demo(options: argparse.Namespace) -> int:
         _say(f"\n1. {plan.clients} clients directly on PostgreSQL, max_connections = {limit}\n")
         _run(_directly(server, plan))
         _wait_for_backends(cluster)
-        pooling = Pooling(options.servers, plan.clients + SPARE_CLIENTS, {})
+        pooling = Pooling(options.servers, plan.clients + SPARE_CLIENTS, {"workers": options.workers})
         with Daemon(server, port, pooling) as daemon:
             _say(
                 f"\n2. {plan.clients} clients through Howdah, pool_mode = transaction, "
-                f"default_pool_size = {options.servers}\n"
+                f"default_pool_size = {options.servers}, workers = {options.workers}\n"
             )
             psql = "psql" if shutil.which("psql") else str(binaries.path("psql"))
             _say(invitation(daemon, psql, options.seconds))

@@ -95,7 +95,8 @@ class Daemon:
             try:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                # It leads a group of its own: its workers, too.
+                os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
         if self._guard is not None:
             self._guard.kill()

@@ -23,11 +23,27 @@ SERVER = Address(HOST, 5433, "demo", "demo", "pass")
 
 def test_options_have_the_defaults_of_the_readme() -> None:
     options = command._parse([])
-    assert vars(options) == {"clients": 500, "servers": 10, "seconds": None, "port": None, "think": 500}
+    assert vars(options) == {
+        "clients": 500,
+        "servers": 10,
+        "workers": "1",
+        "seconds": None,
+        "port": None,
+        "think": 500,
+    }
+    assert command._parse(["--workers", "auto"]).workers == "auto"
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--clients", "0"], ["--seconds", "-1"], ["--port", "x"], ["--think", "-1"], ["--nonsense"]]
+    "arguments",
+    [
+        ["--clients", "0"],
+        ["--seconds", "-1"],
+        ["--port", "x"],
+        ["--think", "-1"],
+        ["--workers", "65"],
+        ["--nonsense"],
+    ],
 )
 def test_impossible_options_end_with_exit_code_1(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -112,10 +128,12 @@ def start(temporary: Path) -> Callable[..., "subprocess.Popen[str]"]:
     return start_demo
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_all_clients_are_served_through_howdah_where_postgresql_refuses_most(
-    start: Callable[..., "subprocess.Popen[str]"], temporary: Path
+    start: Callable[..., "subprocess.Popen[str]"], temporary: Path, workers: str
 ) -> None:
-    with start("--clients", "150", "--servers", "4", "--seconds", "2", "--think", "20") as demo:
+    options = ("--clients", "150", "--servers", "4", "--seconds", "2", "--think", "20", "--workers", workers)
+    with start(*options) as demo:
         out, err = demo.communicate(timeout=60)
     assert (demo.returncode, err) == (0, ""), out
     found = re.search(r"(\d+) clients are in, (\d+) were refused:", out)
