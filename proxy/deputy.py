@@ -31,6 +31,7 @@ from proxy.halts import Halted
 from proxy.link import Calls, LinkLost
 from proxy.missives import (
     Agreed,
+    Altered,
     Cancel,
     Commit,
     Do,
@@ -68,11 +69,15 @@ class Subordinate(Daemon, Protocol):
 
 
 class Deputy:
-    """Answers over `calls`, and asks over it: it is the source and the control of the worker's consoles."""
+    """Answers over `calls`, and asks over it: the source and the control of the worker's consoles. `tell`
+    sends what is no question.
+    """
 
-    def __init__(self, worker: Subordinate, calls: Calls) -> None:
+    def __init__(self, worker: Subordinate, calls: Calls, tell: Callable[[object], None]) -> None:
         self._worker = worker
         self._calls = calls
+        self._tell = tell
+        self._altered: dict[str, None] = {}
         self._prepared: Settings | None = None
         self._asking: set[asyncio.Task[Any]] = set()
         calls.answerers |= {
@@ -127,6 +132,16 @@ class Deputy:
         except LinkLost:
             return False
         return found
+
+    def altered(self, database: str) -> None:
+        """The schema of a database was changed by a client: once for each turn of the loop, say so."""
+        if not self._altered:
+            asyncio.get_running_loop().call_soon(self._tell_altered)
+        self._altered[database] = None
+
+    def _tell_altered(self) -> None:
+        self._tell(Altered(tuple(self._altered)))
+        self._altered.clear()
 
     # What the supervisor asks for.
 

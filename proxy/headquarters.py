@@ -14,10 +14,12 @@ from config.settings import Settings
 from proxy import log, metrics, process
 from proxy.control import Order
 from proxy.fleet import Fleet
+from proxy.missives import Altered
 from proxy.snapshot import MICROSECONDS, ConfigRow, ReasonCounts, StateSnapshot, WorkerSnapshot
 from proxy.statsline import stats_line
 
 if TYPE_CHECKING:
+    from proxy.handle import WorkerHandle
     from proxy.supervisor import Supervisor
 
 logger = logging.getLogger("howdah")
@@ -43,6 +45,7 @@ class Headquarters:
         self._stop_http: Callable[[], Awaitable[None]] | None = None
         self._statistics: asyncio.Task[None] | None = None
         supervisor.execute = self.execute
+        supervisor.handlers[Altered] = self._pass_on
         supervisor.on_serving.append(self.fleet.joined)
         supervisor.on_left.append(self.fleet.left)
         supervisor.on_start.append(self.start)
@@ -51,6 +54,12 @@ class Headquarters:
     async def execute(self, order: Order) -> None:
         """Carry out an order, given by a signal. Raises OrderRefused."""
         await self.fleet.control.execute(order)
+
+    def _pass_on(self, handle: "WorkerHandle", message: Altered, _: object) -> None:
+        """What one worker has seen all others have to know."""
+        for other in self._supervisor.workers.values():
+            if other is not handle:
+                other.link.send(message)
 
     async def start(self) -> None:
         """Serve HTTP where it is wanted. Raises ListenError."""

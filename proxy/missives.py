@@ -15,6 +15,13 @@ from proxy.halts import Halted
 
 
 @dataclass(frozen=True, slots=True)
+class Altered:
+    """The schemas of these databases were changed; no question, and passed on to all other workers."""
+
+    databases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Gather:
     """Ask every worker for these parts of its snapshot. Answer: Gathered."""
 

@@ -152,7 +152,7 @@ class Server(PooledServer):
             # Texts would be read anew under the settings of whoever comes first.
             self.statements.retire_all()
         elif command.startswith(_ALTERING):
-            self.pool.database.ddl += 1
+            self.pool.database.alter()
             self.altered = True
         elif self.applied and command.startswith((b"SET", b"RESET", b"DISCARD")):
             # One of them may have been changed: whoever comes next sets them all anew.
@@ -161,7 +161,7 @@ class Server(PooledServer):
     def altered_for_good(self) -> None:
         """The transaction is over that changed a schema: others see it only from now on."""
         self.altered = False
-        self.pool.database.ddl += 1
+        self.pool.database.alter()
 
     def become_idle(self) -> None:
         """The login is over: what comes now comes unasked."""

@@ -225,7 +225,7 @@ class StatementReplies(StatementRepeats):
         known.stale = False
         if preparation is not None and statement.verified == self._pool.database.ddl:
             # The change of the schema did not pass through here.
-            self._pool.database.ddl += 1
+            self._pool.database.alter()
         self._move(known, self._anew(statement))
 
     def _in_own_words(self, buffer: bytes, start: int, stop: int, end: int, name: bytes) -> bytes | None:

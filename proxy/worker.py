@@ -35,6 +35,7 @@ from proxy.listener import Listener, ListenError
 from proxy.lobby import ConsoleSession, Lobby
 from proxy.loops import loop_factory
 from proxy.member import Member
+from proxy.missives import Altered
 from proxy.moving import remote_leases
 from proxy.observer import Observer
 from proxy.pool.database import Database
@@ -144,9 +145,11 @@ class Worker:
     def _join(self, member: Member) -> None:
         """Be one of many: what a lone worker decides, the supervisor does."""
         member.belong_to(self)
-        deputy = Deputy(self, member.calls)
+        deputy = Deputy(self, member.calls, member.link.send)
         self.source = self.orders = deputy
         self.lobby.elsewhere = deputy.pass_on
+        self.manager.on_altered = deputy.altered
+        member.handlers[Altered] = lambda message, _: self.manager.altered_elsewhere(message.databases)
         self.lobby.seats = Seats(member.link, member.calls, lambda: self.manager.settings)
         self.ending.drained = member.drained
 

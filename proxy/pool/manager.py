@@ -1,7 +1,7 @@
 """All pools, databases and users, the limits over them, and what a reload does to them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from config import effective
@@ -55,6 +55,8 @@ class PoolManager:
         else:
             self.ledger = self._own_ledger = Ledger(self._limits, self._retry, self._reclaim)
         self.paused = False
+        self.on_altered: Callable[[str], None] = lambda name: None
+        """Is told of each database whose schema was changed by a client of ours."""
         self.period_ns = 0
         self.console_stats = Stats()
         self._dialler = dialler
@@ -73,6 +75,7 @@ class PoolManager:
         if known is not None:
             return known
         database = Database(name, settings, automatic=True, now=now)
+        database.altered = self._altered
         database.paused = self.paused
         self.databases[name] = database
         return database
@@ -292,6 +295,7 @@ class PoolManager:
             if known is None:
                 known = self.databases[name] = Database(name, entry, automatic=False, now=now)
                 known.paused = self.paused
+                known.altered = self._altered
             known.settings = entry
             known.automatic = known.dead = False
         for name, database in self.databases.items():
@@ -326,6 +330,15 @@ class PoolManager:
             self._retired_unclean += pool.unclean
             del self.pools[pool.key]
         return True
+
+    def _altered(self, name: str) -> None:
+        self.on_altered(name)
+
+    def altered_elsewhere(self, names: Iterable[str]) -> None:
+        """Clients of other workers have changed the schemas of these databases."""
+        for name in names:
+            if (database := self.databases.get(name)) is not None:
+                database.ddl += 1
 
     def _named(self, name: str | None) -> list[Database]:
         return list(self.databases.values()) if name is None else [self.databases[name]]

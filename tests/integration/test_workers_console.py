@@ -205,6 +205,27 @@ def test_a_replaced_worker_knows_what_was_ordered_before(pooler: Pooler, crowd: 
         pooler.admin("RELOAD")
 
 
+# --- prepared statements -------------------------------------------------------------------------
+
+
+def test_a_change_of_the_schema_is_known_in_all_workers(pooler: Pooler, crowd: Crowd, server: Server) -> None:
+    server.sql("create table changing (a int)")
+    server.sql(f"grant all on changing to {pooler.user}")
+    server.sql(f"alter table changing owner to {pooler.user}")
+    with clients(pooler, 8) as everybody:
+        for client in everybody:
+            client.send(m.parse("s", "select * from changing"), m.sync())
+            assert sqlstates(client.until()) == []
+            client.send(m.bind(statement="s"), m.execute(), m.sync())
+            assert sqlstates(client.until()) == []
+        everybody[0].rows("alter table changing add column b int")
+        # What is known of it is on its way to the other workers; nothing else tells when it is there.
+        pooler.admin("SHOW VERSION")
+        for client in everybody:
+            client.send(m.parse("t", "select * from changing"), m.bind(statement="t"), m.execute(), m.sync())
+            assert sqlstates(client.until()) == []
+
+
 # --- metrics -------------------------------------------------------------------------------------
 
 

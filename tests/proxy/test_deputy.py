@@ -11,6 +11,7 @@ from proxy.link import CallFailed
 from proxy.missives import Agreed, Commit, Do, Join, Prepare, TakeSnapshot, Until
 from tests.proxy.test_observer import script
 from tests.support.fleet import Together
+from tests.support.rig import eventually
 
 
 async def test_orders_take_effect_in_the_order_in_which_they_come() -> None:
@@ -58,3 +59,14 @@ async def test_a_snapshot_is_made_in_parts_with_turns_between() -> None:
     async with Together(1, script) as together:
         pieces = await together.workers[1].calls.ask(TakeSnapshot(("pools", "clients", "crowd")))
         assert [name for name, _ in pieces] == ["pools", "crowd"]
+
+
+async def test_a_change_of_the_schema_is_known_to_all_workers() -> None:
+    async with Together(3, script) as together:
+        databases = [rig.worker.manager.databases["app"] for rig in together.rigs.values()]
+        databases[1].alter()
+        databases[1].alter()
+        assert databases[1].ddl == 2
+        await eventually(lambda: [database.ddl for database in databases] == [1, 2, 1])
+        together[3].worker.manager.databases["app"].alter()
+        await eventually(lambda: [database.ddl for database in databases] == [2, 3, 2])

@@ -20,6 +20,7 @@ from proxy.control import ShutdownMode
 from proxy.fleet import Fleet
 from proxy.handle import WorkerHandle
 from proxy.member import Member
+from proxy.missives import Altered
 from proxy.snapshot import ConfigRow, ReasonCounts, StateSnapshot, WorkerSnapshot
 from proxy.steward import Steward
 from proxy.worker import Worker
@@ -81,6 +82,7 @@ class Together:
         first.fake.close()
         self.settings = first.settings
         self._handlers |= Steward(self).handlers()
+        self._handlers[Altered] = self._pass_on
         self.fleet = Fleet(
             first.settings,
             load=lambda: self.reloaded or self.fleet.settings,
@@ -119,6 +121,11 @@ class Together:
     def _receive(self, handle: WorkerHandle, message: object, descriptors: tuple[int, ...]) -> None:
         if not handle.calls.receive(message) and (handler := self._handlers.get(type(message))) is not None:
             handler(handle, message, descriptors)
+
+    def _pass_on(self, handle: WorkerHandle, message: object, _: object) -> None:
+        for other in self.workers.values():
+            if other is not handle:
+                other.link.send(message)
 
     def _lost(self, handle: WorkerHandle) -> None:
         if self.workers.pop(handle.number, None) is handle:
