@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from tests.conformance import programs
 
-NAMES = ("differential", "hostile", "faults", "nonce", "model", "mutants", "fuzz")
+NAMES = ("differential", "hostile", "faults", "nonce", "cancels", "mayhem", "model", "mutants", "fuzz")
 PACKAGE = "tests.conformance"
 
 _TAIL = 40
