@@ -27,6 +27,14 @@ class Forked:
 
 
 @dataclass(frozen=True, slots=True)
+class NotForked:
+    """A worker could not be made. Its link has no other end, which says the same."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reaped:
     """A worker has ended, with this wait status."""
 

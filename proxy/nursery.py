@@ -11,7 +11,7 @@ from typing import Final
 
 from proxy import template
 from proxy.child import Child
-from proxy.letters import Fork, Forked, Reaped
+from proxy.letters import Fork, Forked, NotForked, Reaped
 from proxy.link import Link
 from proxy.template import Become
 
@@ -68,6 +68,8 @@ class Nursery:
         match message:
             case Forked():
                 self._forked(message.number, message.pid)
+            case NotForked():
+                logger.error("cannot make worker %d: %s", message.number, message.reason)
             case Reaped(status=0):
                 logger.debug("process %d has ended", message.pid)
             case Reaped():
@@ -109,6 +111,8 @@ class Nursery:
         """Let the template end."""
         self._stopped = True
         if self._child is not None:
+            # It may stand still.
+            self._child.kill()
             self._child.forget()
         if self._link is not None:
             self._link.close()

@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 
 from proxy import log
 from proxy.frames import Frames, LinkLost, close_all, encode, receive_once
-from proxy.letters import Fork, Forked, Reaped
+from proxy.letters import Fork, Forked, NotForked, Reaped
 
 Become = Callable[[socket.socket], int]
 """What a worker does: it serves over its end of the link until its end, and returns its exit code."""
@@ -41,11 +41,12 @@ def start(become: Become) -> tuple[int, socket.socket]:
     ours, theirs = socket.socketpair()
     # The thread that writes the log must not hold the lock of a stream in the moment of the fork.
     log.flush()
+    descriptors = _open_descriptors()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
     try:
         pid = os.fork()
         if pid == 0:
-            _run(_Template(theirs, become).serve)
+            _run(_Template(theirs, become, descriptors).serve)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
@@ -65,9 +66,10 @@ def _run(main: Callable[[], int]) -> NoReturn:
 
 
 class _Template:
-    def __init__(self, link: socket.socket, become: Become) -> None:
+    def __init__(self, link: socket.socket, become: Become, before: dict[int, tuple[int, int]]) -> None:
         self._link = link
         self._become = become
+        self._before = before
         self._frames = Frames()
 
     def serve(self) -> int:
@@ -99,9 +101,10 @@ class _Template:
         gc.disable()
         gc.freeze()
         log.leave()
-        mine = self._link.fileno()
-        os.closerange(3, mine)
-        os.closerange(mine + 1, os.sysconf("SC_OPEN_MAX"))
+        # What is new since the fork belongs to libraries: libuv makes its pipe for signals anew.
+        mine = (0, 1, 2, self._link.fileno())
+        now = _open_descriptors()
+        close_all([it for it, file in self._before.items() if it not in mine and now.get(it) == file])
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -118,7 +121,11 @@ class _Template:
         return bool(data)
 
     def _fork(self, number: int, descriptor: int) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._link.sendall(encode(NotForked(number, error.strerror or str(error))))
+            return
         if pid == 0:
             _run(lambda: self._become_worker(descriptor))
         self._link.sendall(encode(Forked(number, pid)))
@@ -130,3 +137,14 @@ class _Template:
             mine.close()
         gc.enable()
         return self._become(socket.socket(fileno=descriptor))
+
+
+def _open_descriptors() -> dict[int, tuple[int, int]]:
+    """All that is open, and which file it is."""
+    found = {}
+    for name in os.listdir("/dev/fd"):
+        # The folder itself is closed by now.
+        with contextlib.suppress(OSError):
+            status = os.fstat(int(name))
+            found[int(name)] = status.st_dev, status.st_ino
+    return found

@@ -129,6 +129,15 @@ async def test_the_end_of_the_nursery_ends_the_template_and_is_no_reason_for_ano
     assert not rearing.nursery.ready
 
 
+async def test_a_template_that_stands_still_does_not_keep_the_nursery_from_ending() -> None:
+    rearing = Rearing()
+    rearing.start()
+    os.kill(rearing.nursery.pid, signal.SIGSTOP)
+    rearing.nursery.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(rearing.nursery.pid, 0)
+
+
 async def test_a_nursery_that_never_began_leaves_nothing() -> None:
     rearing = Rearing()
     rearing.nursery.stop()

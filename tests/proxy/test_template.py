@@ -12,7 +12,7 @@ import pytest
 
 from proxy import template
 from proxy.frames import Frames, encode, receive_once, send_once
-from proxy.letters import Fork, Forked, Reaped
+from proxy.letters import Fork, Forked, NotForked, Reaped
 
 DEADLINE = 10
 
@@ -99,10 +99,40 @@ def test_a_worker_is_the_templates_child_and_is_reported(started: Started) -> No
 
 
 def test_a_worker_has_no_descriptor_but_its_own(started: Started) -> None:
-    with started.fork(1) as first, started.fork(2) as second, open(os.devnull) as _:
+    before = set(descriptors().split())
+    with started.fork(1) as first, started.fork(2) as second:
         for worker in (first, second):
             found = ask(worker, b"descriptors").split()
-            assert len(found) == 1, found
+            assert before.isdisjoint(found)
+            # Its end of the link; libraries may have pipes of their own.
+            assert len([name for name in found if "pipe:" not in name]) == 1, found
+
+
+def test_what_a_library_has_opened_at_the_fork_stays_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libuv closes its pipe for signals in a forked process and makes another, of the same numbers."""
+    reading, writing = os.pipe()
+    fork = os.fork
+
+    def fork_as_with_libuv() -> int:
+        nonlocal reading, writing
+        pid = fork()
+        if pid == 0:
+            for end in (reading, writing):
+                os.fstat(end)
+                os.close(end)
+            reading, writing = os.pipe()
+        return pid
+
+    monkeypatch.setattr(os, "fork", fork_as_with_libuv)
+    pid, sock = template.start(become)
+    sock.settimeout(DEADLINE)
+    for number in range(3):
+        with Started(pid, sock, Frames()).fork(number) as worker:
+            assert ask(worker, b"parent") == str(pid)
+    for ours in (reading, writing):
+        os.close(ours)
+    sock.close()
+    assert os.waitpid(pid, 0) == (pid, 0)
 
 
 def test_workers_hear_no_signal_that_ends_the_daemon(started: Started) -> None:
@@ -132,6 +162,30 @@ def test_a_worker_that_fails_ends_with_code_1(started: Started) -> None:
         while not isinstance(heard[-1], Reaped):
             heard += started.hear()
     assert os.waitstatus_to_exitcode(heard[-1].status) == 1
+
+
+def test_where_no_process_can_be_made_the_link_has_no_other_end_and_the_template_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fork, forks = os.fork, []
+
+    def fail_at_second() -> int:
+        forks.append(1)
+        if len(forks) == 2:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", fail_at_second)
+    pid, sock = template.start(become)
+    sock.settimeout(DEADLINE)
+    started = Started(pid, sock, Frames())
+    with started.fork(1) as first:
+        assert first.recv(1) == b""
+    assert started.hear() == [NotForked(1, "Resource temporarily unavailable")]
+    with started.fork(2) as second:
+        assert ask(second, b"parent") == str(pid)
+    sock.close()
+    assert os.waitpid(pid, 0) == (pid, 0)
 
 
 def test_a_worker_outlives_the_template(started: Started) -> None:
