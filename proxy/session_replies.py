@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from config.types import PoolMode
 from protocol import sqlstate, tags
 from protocol.errors import ProtocolError, UnexpectedMessage
-from protocol.outstanding import COMPLETES, MAX_OUTSTANDING, NOTED
+from protocol.outstanding import COMPLETES, MAX_OUTSTANDING, NOTED, OF_COPY
 from proxy.errors import PoolerError
 from proxy.notes import SKIPPED, Name, Note
 from proxy.pieces import Edit, edited
@@ -26,17 +26,15 @@ if TYPE_CHECKING:
     from proxy.server import Server
 
 _STATEMENT: Final = PoolMode.STATEMENT
-_ASYNCHRONOUS: Final = frozenset((tags.NOTICE_RESPONSE, tags.PARAMETER_STATUS, tags.NOTIFICATION_RESPONSE))
-# Requests that a ReadyForQuery completes, and replies to a simple Query that complete nothing.
-_BY_READY: Final = frozenset((tags.QUERY, tags.SYNC))
-_OF_ROWS: Final = frozenset((tags.ROW_DESCRIPTION, tags.COMMAND_COMPLETE))
 _BOUND: Final = tags.BIND_COMPLETE
 _NOTED_BIND: Final = tags.BIND | NOTED
-_OF_EXECUTION: Final = frozenset((tags.QUERY, tags.EXECUTE))
 # Beginnings of the command tags that change what we know of a server or of its database: LISTEN; DEALLOCATE,
 # DISCARD, DROP and DO; RESET; ALTER; PREPARE; CREATE; IMPORT.
 _TELLING: Final = frozenset((b"LI", b"DE", b"DI", b"DR", b"DO", b"RE", b"AL", b"PR", b"CR", b"IM"))
 _SETS: Final = b"SE"
+_WITHIN: Final = frozenset((tags.STATUS_IDLE, tags.STATUS_IN_TRANSACTION, tags.STATUS_FAILED))
+# Bytes such a command tag may begin with: most begin with none of them, and need not be cut out.
+_MAY_TELL: Final = bytes(letter in b"LDRAPCI" for letter in range(256))
 
 
 class Replies(Waiting):
@@ -54,66 +52,104 @@ class Replies(Waiting):
         queue = outstanding.queue
         buffer, end, pos = framer.buffer, framer.end, framer.lead
         edits: list[Edit] = []
+        # So many of `queue`, of this length, are answered: they leave it before anybody else looks at it.
+        at, size = 0, len(queue)
         for tag, start, stop in messages:
-            if start != pos and (not queue or queue[0] not in _OF_EXECUTION):
+            head = queue[at] if at < size else 0
+            if start != pos and head != tags.QUERY and head != tags.EXECUTE:
+                at = outstanding.answered(at)
                 outstanding.rows()
+                head, size = queue[0], len(queue)
             pos = stop
             if tag == tags.READY_FOR_QUERY:
-                if queue and not outstanding.copying and queue[0] in _BY_READY:
-                    queue.popleft()
-                elif (note := outstanding.reply(tag)) is not None:
-                    self._noted(server, note, tag, start, stop, edits)
-                if queue:
-                    outstanding.drop_ignored()
+                if (head == tags.SYNC or head == tags.QUERY) and not outstanding.copying:
+                    at += 1
+                else:
+                    at = outstanding.answered(at)
+                    size = self._special(server, tag, start, stop, edits)
                 prepared = self.prepared
-                if prepared is not None and prepared.touched:
+                touched = prepared is not None and prepared.touched
+                status = buffer[start + 5] if stop - start == 6 else tags.STATUS_BUSY
+                if at == size:
+                    queue.clear()
+                    at = size = 0
+                elif touched or status not in _WITHIN or queue[at] in OF_COPY or self.pool.mode is _STATEMENT:
+                    at = outstanding.answered(at)
+                    outstanding.drop_ignored()
+                    size = len(queue)
+                if touched and prepared is not None:
                     if prepared.repeating is not None:
                         self._repeat(server, prepared, buffer, start, stop, edits, now)
                         return
                     prepared.ready(server)
-                if self._ready(server, buffer[start + 5] if stop - start == 6 else tags.STATUS_BUSY, now):
+                if self._ready(server, status, at < size, now):
                     self._release(server, buffer, stop, edits, now)
                     return
                 if self.closed:
                     return
-            elif tag == tags.ERROR_RESPONSE:
-                self._on_error(server, buffer, start, stop, edits)
-            elif tag not in _ASYNCHRONOUS:
-                # What `reply` does when nothing is special, without the call.
-                head = queue[0] if queue and not outstanding.copying else 0
-                if head and head == COMPLETES[tag]:
-                    queue.popleft()
-                elif head == tags.QUERY and tag in _OF_ROWS:
-                    pass
-                elif tag == _BOUND and head == _NOTED_BIND and isinstance(outstanding.notes[0], Name):
-                    # Such a note is for an error only.
-                    queue.popleft()
-                    outstanding.notes.popleft()
-                elif (note := outstanding.reply(tag)) is not None:
-                    self._noted(server, note, tag, start, stop, edits)
-                if tag == tags.COMMAND_COMPLETE:
-                    verb = buffer[start + 5 : start + 7]
-                    if verb in _TELLING or stop < start + 7:
-                        self._executed(server, buffer[start + 5 : min(stop, end)])
-                    elif server.applied and verb == _SETS:
-                        server.noted(buffer[start + 5 : min(stop, end)])
-                    if self._takes_copy:
-                        self._copy_over()
-                elif tag == tags.COPY_IN_RESPONSE:
-                    self._takes_copy = True
-                    self.framer.look = self._look_copy
-                    self._send_withheld()
-            elif tag == tags.PARAMETER_STATUS:
-                self.values = server.reported(buffer[start + 5 : stop], self.values)
-            elif tag == tags.NOTIFICATION_RESPONSE and not (server.listening or self.pool.mode is SESSION):
-                edits.append((start, stop, b""))
-            elif tag == tags.NOTICE_RESPONSE and self.prepared is not None and self.prepared.touched:
-                self._on_notice(outstanding, start, stop, edits)
-        if pos < end and (not queue or queue[0] not in _OF_EXECUTION):
+            elif (
+                tag == tags.COMMAND_COMPLETE
+                and (head == tags.QUERY or head == tags.EXECUTE)
+                and not outstanding.copying
+            ):
+                # What `_special` does when nothing is, here and below, without the calls.
+                at += head == tags.EXECUTE
+                if stop < start + 7 or _MAY_TELL[buffer[start + 5]] or server.applied or self._takes_copy:
+                    self._completed(server, buffer, start, stop)
+            elif head and head == COMPLETES[tag] and not outstanding.copying:
+                at += 1
+            elif tag == _BOUND and head == _NOTED_BIND and isinstance(outstanding.notes[0], Name):
+                # Such a note is for an error only.
+                at += 1
+                outstanding.notes.pop(0)
+            else:
+                at = outstanding.answered(at)
+                size = self._special(server, tag, start, stop, edits)
+        if at:
+            outstanding.answered(at)
+        if pos < end and (not queue or (queue[0] != tags.QUERY and queue[0] != tags.EXECUTE)):
             outstanding.rows()
         self._to_client(buffer, end, edits)
         if self._fatal or framer.fault is not None or self._stalled or self._stops:
             self._after_replies(server, now)
+
+    def _special(self, server: "Server", tag: int, start: int, stop: int, edits: list[Edit]) -> int:
+        """A reply that is more than the answer to what is owed next, or less; returns how much is owed."""
+        outstanding = server.outstanding
+        buffer = server.framer.buffer
+        if tag == tags.ERROR_RESPONSE:
+            self._on_error(server, buffer, start, stop, edits)
+        elif tag == tags.PARAMETER_STATUS:
+            self.values = server.reported(buffer[start + 5 : stop], self.values)
+        elif tag == tags.NOTIFICATION_RESPONSE:
+            if not (server.listening or self.pool.mode is SESSION):
+                edits.append((start, stop, b""))
+        elif tag == tags.NOTICE_RESPONSE:
+            if self.prepared is not None and self.prepared.touched:
+                self._on_notice(outstanding, start, stop, edits)
+        else:
+            if (note := outstanding.reply(tag)) is not None:
+                self._noted(server, note, tag, start, stop, edits)
+            if tag == tags.COMMAND_COMPLETE:
+                self._completed(server, buffer, start, stop)
+            elif tag == tags.COPY_IN_RESPONSE:
+                self._takes_copy = True
+                self.framer.look = self._look_copy
+                self._send_withheld()
+        return len(outstanding.queue)
+
+    def _completed(self, server: "Server", buffer: bytes, start: int, stop: int) -> None:
+        """A CommandComplete was accounted for."""
+        if stop < start + 7:
+            self._executed(server, buffer[start + 5 : stop])
+        else:
+            verb = buffer[start + 5 : start + 7]
+            if verb in _TELLING:
+                self._executed(server, buffer[start + 5 : stop])
+            elif verb == _SETS and server.applied:
+                server.noted(buffer[start + 5 : stop])
+        if self._takes_copy:
+            self._copy_over()
 
     def _after_replies(self, server: "Server", now: int) -> None:
         """The client has been given all of a chunk that it gets: what came before a fault, its server's last
@@ -238,11 +274,10 @@ class Replies(Waiting):
         self._takes_copy = False
         self.framer.look = self._look
 
-    def _ready(self, server: "Server", status: int, now: int) -> bool:
-        """A ReadyForQuery was accounted for; whether it lets the server go."""
+    def _ready(self, server: "Server", status: int, owed: bool, now: int) -> bool:
+        """A ReadyForQuery was accounted for; whether it lets the server go. `owed`: more is to come."""
         pool = self.pool
         stats = pool.stats
-        outstanding = server.outstanding
         server.status = status
         server.errored = False
         stats.query_count += 1
@@ -255,14 +290,14 @@ class Replies(Waiting):
                 server.altered_for_good()
             stats.xact_count += 1
             stats.xact_time += now - self.xact_started
-            if not outstanding.queue:
+            if not owed:
                 return pool.mode is not SESSION
             self.query_started = self.xact_started = now
             server.status = tags.STATUS_BUSY
             if self.prepared is not None:
                 self.prepared.failed = False
             return False
-        if status != tags.STATUS_IN_TRANSACTION and status != tags.STATUS_FAILED:
+        if status not in _WITHIN:
             raise ProtocolError(f"server sent an unknown transaction status {status}")
         self.query_started = now
         prepared = self.prepared
@@ -270,7 +305,7 @@ class Replies(Waiting):
             # ROLLBACK TO and COMMIT AND CHAIN lead from a failed transaction back into a good one.
             prepared.failed = status == tags.STATUS_FAILED
             prepared.touched = prepared.touched or prepared.failed
-        if outstanding.queue:
+        if owed:
             server.status = tags.STATUS_BUSY
         if pool.mode is _STATEMENT:
             self.client.finish(

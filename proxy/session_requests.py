@@ -12,7 +12,7 @@ from protocol import tags
 from protocol.looks import BACKEND_LOOK_NAMES, BACKEND_LOOK_QUERY
 from protocol.outstanding import MAX_OUTSTANDING
 from proxy.notes import REST_DROPPED, WAITS
-from proxy.pieces import ANSWERED, Edit, Messages, Piece, edited, from_message, with_data
+from proxy.pieces import IS_ANSWERED, Edit, Messages, Piece, edited, from_message, with_data
 from proxy.prepared import Prepared
 from proxy.reasons import ClientClosed
 from proxy.session_flow import MANY_OWED, Flow
@@ -76,14 +76,14 @@ class Requests(Flow):
         if outstanding.copying:
             messages = with_data(lead, end, messages)
         for tag, start, stop in messages:
-            if prepared is not None and tag in prepared.naming:
+            if prepared is not None and prepared.naming[tag]:
                 outcome = prepared.request(server, tag, start, stop, buffer, end, edits, now)
                 if outcome == WAITS:
                     self._stall(from_message(buffer, end, messages, start))
                     end = start
                     break
                 self._dropping = outcome == REST_DROPPED
-            elif tag in ANSWERED:
+            elif IS_ANSWERED[tag]:
                 if tag == tags.QUERY or tag == tags.FUNCTION_CALL:
                     outstanding.query_follows(server.status == tags.STATUS_BUSY)
                 # What `push` does when nothing is special, without the call.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from protocol import tags
 from protocol.errors import ProtocolError
 from proxy.errors import Canceled, PoolerError, as_fatal, error_response
-from proxy.pieces import ANSWERED, Messages, Piece, cut_first_group, strip
+from proxy.pieces import IS_ANSWERED, Messages, Piece, cut_first_group, strip
 from proxy.pool.parameters import alignment
 from proxy.reasons import ClientClosed, ServerClosed
 from proxy.session_flow import HELD_FULL, MANY_OWED, SERVER_FULL
@@ -35,7 +35,7 @@ class Waiting(Requests):
         piece = framer.buffer, framer.end, framer.lead, messages
         plain = not framer.lead and not self._skip_to_sync
         for message in messages:
-            if message[0] not in ANSWERED:
+            if not IS_ANSWERED[message[0]]:
                 plain = False
         if plain:
             if not messages:
@@ -118,11 +118,15 @@ class Waiting(Requests):
                 self._to_server(server, buffer, end, lead, messages, now)
         else:
             self._flush_pieces(server, held, now)
-        if self._stops and self.held is None:
+        if self._stops and not self._holds():
             self._go_on(HELD_FULL)
         if self._cancel_pending:
             self._cancel_pending = False
             server.cancel(now)
+
+    def _holds(self) -> bool:
+        """Whether pieces wait. Where it has just been said that none do, compiled code would not look."""
+        return self.held is not None
 
     def _flush_pieces(self, server: "Server", held: list[Piece], now: int) -> None:
         for piece in held:

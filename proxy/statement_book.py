@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from proxy.pool.pool import Pool
     from proxy.server import Server
 
-NAMING: Final = frozenset((tags.PARSE, tags.BIND, tags.DESCRIBE, tags.CLOSE, tags.QUERY))
-"""Tags of the messages that may name a prepared statement."""
-NAMING_OR_RUNNING: Final = NAMING | {tags.EXECUTE, tags.FUNCTION_CALL}
-"""Also of those that may run something of which there is something to know."""
+_NAMING: Final = frozenset((tags.PARSE, tags.BIND, tags.DESCRIBE, tags.CLOSE, tags.QUERY))
+_RUNNING: Final = frozenset((tags.EXECUTE, tags.FUNCTION_CALL))
+NAMING: Final = bytes(tag in _NAMING for tag in range(256))
+"""By tag: messages that may name a prepared statement."""
+NAMING_OR_RUNNING: Final = bytes(tag in _NAMING or tag in _RUNNING for tag in range(256))
+"""Also those that may run something of which there is something to know."""
 
 # So far a queue is searched for what something depends on; behind more, the answer is that it does.
 _SEARCHED: Final = 64
@@ -38,7 +40,7 @@ class StatementBook:
     `unsure` are statements of which it is not known under which settings they were parsed. `withholds`:
     replies come that the client has not asked for yet.
 
-    `naming` are the tags of the messages that are to be looked at here. `executing` is the last group in
+    `naming` tells by tag which messages are to be looked at here. `executing` is the last group in
     which the client has executed something, `interposed` that in which we have. `seen` are the server's
     parameters under which all names were parsed; None where they are various, or that is not known.
     """

@@ -49,7 +49,7 @@ FAULTS: Final = (
     Fault(
         "released at the first ReadyForQuery",
         (_REPLIES, "Replies._ready"),
-        "            if not outstanding.queue:",
+        "            if not owed:",
         "            if True:",
         PIPELINED,
     ),
@@ -133,7 +133,7 @@ FAULTS: Final = (
     Fault(
         "a Sync ahead of COPY is counted",
         (_OUTSTANDING, "Outstanding._begin_copy_in"),
-        "while len(queue) > 1 and queue[1] in _WITHIN_COPY:",
+        "while at < len(queue) and queue[at] in _WITHIN_COPY:",
         "while False:",
         PIPELINES,
     ),
