@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from config.problems import Problem
 from config.settings import Settings
+from protocol import sqlstate as codes
 from proxy import log
 from proxy.bundle import Looked, Merged, Piece, needed, pack
 from proxy.control import (
@@ -28,7 +29,7 @@ from proxy.control import (
     WaitClose,
 )
 from proxy.halts import Halted
-from proxy.link import Calls, LinkLost
+from proxy.link import CallFailed, Calls, LinkLost
 from proxy.missives import (
     Agreed,
     Altered,
@@ -94,7 +95,7 @@ class Deputy:
 
     async def take(self, parts: Collection[str]) -> Merged:
         """The snapshots of all workers. Waits for them."""
-        gathered = await self._calls.ask(Gather(needed(parts)))
+        gathered = await self._ask(Gather(needed(parts)))
         return Merged(gathered.bundles, gathered.silent)
 
     async def execute(self, order: Order) -> None:
@@ -102,7 +103,7 @@ class Deputy:
 
         Waiting may be given up; what takes effect at once does so even if its console goes away.
         """
-        asking = self._keep(self._calls.ask(Execute(order)))
+        asking = self._keep(self._ask(Execute(order)))
         waits = isinstance(order, Pause | WaitClose)
         refusal = await (asking if waits else asyncio.shield(asking))
         if isinstance(refusal, Refusal):
@@ -110,7 +111,15 @@ class Deputy:
 
     async def undo(self, order: Order) -> None:
         """Take back an order whose waiting was given up on purpose."""
-        await self._calls.ask(Undo(order))
+        await self._ask(Undo(order))
+
+    async def _ask(self, question: object) -> Any:
+        try:
+            return await self._calls.ask(question)
+        except LinkLost as error:
+            raise OrderRefused("pooler is shutting down", codes.ADMIN_SHUTDOWN) from error
+        except CallFailed as error:
+            raise OrderRefused("internal error", codes.INTERNAL_ERROR, str(error)) from error
 
     async def pass_on(self, pid: int, secret: bytes) -> bool:
         """Pass on a cancel request for a client of another worker; False if nobody has this key.

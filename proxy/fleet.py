@@ -114,6 +114,9 @@ class Fleet:
             await self.control.execute(execute.order)
         except OrderRefused as error:
             return Refusal(error.message, error.sqlstate, error.detail)
+        except Exception:
+            _logger.exception("carrying out %s failed", execute.order)
+            raise
         return None
 
     async def _cancel(self, cancel: Cancel) -> bool:

@@ -287,3 +287,21 @@ def test_a_key_that_points_to_another_worker_does_nothing(pooler: Pooler, crowd:
                 send_cancel((pooler.host, pooler.port), pid & ~0xFF | worker, secret)
         send_cancel((pooler.host, pooler.port), pid, bytes(reversed(secret)))
         assert sqlstates(client.until()) == []
+
+
+# --- the end -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["", "WAIT_FOR_SERVERS", "WAIT_FOR_CLIENTS"])
+def test_a_shutdown_ends_all_of_them_with_code_0(launch: Launch, mode: str) -> None:
+    pooler = launch(settings={"workers": 2})
+    Crowd(pooler).wait_for_workers(2)
+    with clients(pooler, 4) as everybody, pooler.raw(CONSOLE, ADMIN) as console:
+        assert all(client.value("select 1") == "1" for client in everybody)
+        console.send(m.query(f"SHUTDOWN {mode}"))
+        if mode:
+            assert m.command_tags(console.until()) == ["SHUTDOWN"]
+        for client in everybody:
+            client.close()
+        assert pooler.wait() == 0
+    pooler.check_log()

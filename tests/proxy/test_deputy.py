@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from config.problems import Problem
-from proxy.control import Disable, Pause, Resume
+from proxy.control import Disable, Pause, Resume, ShutdownMode
 from proxy.halts import Halted
 from proxy.link import CallFailed
 from proxy.missives import Agreed, Commit, Do, Join, Prepare, TakeSnapshot, Until
 from tests.proxy.test_observer import script
+from tests.support import messages as m
 from tests.support.fleet import Together
 from tests.support.rig import eventually
 
@@ -70,3 +71,31 @@ async def test_a_change_of_the_schema_is_known_to_all_workers() -> None:
         await eventually(lambda: [database.ddl for database in databases] == [1, 2, 1])
         together[3].worker.manager.databases["app"].alter()
         await eventually(lambda: [database.ddl for database in databases] == [2, 3, 2])
+
+
+async def test_a_console_is_told_when_the_supervisor_has_gone() -> None:
+    async with Together(1, script, admin_users="alice") as together:
+        console = await together[1].client(database="pgbouncer")
+        holder = await together[1].client()
+        await holder.ask("begin")
+        console.send(m.query("PAUSE"))
+        await eventually(lambda: together[1].worker.is_paused(None))
+        member = together[1].member
+        together[1].worker.ending.mode = ShutdownMode.IMMEDIATE
+        member.link.close()
+        member.calls.lost()
+        for answer in (await console.until(), await console.ask("SHOW POOLS"), await console.ask("RELOAD")):
+            (error,) = m.errors(answer)
+            assert (error["C"], error["M"]) == ("57P01", "pooler is shutting down")
+
+
+async def test_a_failure_of_the_supervisor_is_an_error_at_the_console(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Together(1, script, admin_users="alice") as together:
+        monkeypatch.setattr(together.fleet, "disable", lambda database: 1 // 0)
+        console = await together[1].client(database="pgbouncer")
+        (error,) = m.errors(await console.ask("DISABLE app"))
+        assert (error["C"], error["M"]) == ("XX000", "internal error")
+        assert "carrying out Disable(database='app') failed" in caplog.text
+        together[1].errors.clear()
