@@ -101,13 +101,17 @@ class Gathering:
             value(part, _ended(part, last[part])) for part in parts if part in _MERGE and part in last
         )
 
+    def _used(self, number: int) -> int:
+        """Processor time that a worker was last known to have used (µs)."""
+        rows: list[WorkerSnapshot] = self._last.get(number, {}).get("workers", [])
+        return sum(row.cpu_us for row in rows)
+
     def left(self, number: int) -> None:
         """The worker of this number has gone for good."""
+        self._processor[number] = self._processor.get(number, 0) + self._used(number)
         last = self._last.pop(number, {})
         for part, content in last.items():
             if part == "workers":
-                used = sum(row.cpu_us for row in content)
-                self._processor[number] = self._processor.get(number, 0) + used
                 continue
             before = [self._gone[part]] if part in self._gone else []
             self._gone[part] = _MERGE[part]([*before, _ended(part, content)])
@@ -130,6 +134,8 @@ class Gathering:
         state = "silent" if row.worker in silent and row.state == "running" else row.state
         figures = {"clients": row.clients, "servers": row.servers, "lag_us": row.lag_us}
         before = self._processor.get(row.worker, 0)
+        if row.worker in silent:
+            before += self._used(row.worker)
         return WorkerSnapshot(row.worker, row.pid, state, cpu_us=before, restarts=row.restarts, **figures)
 
 

@@ -62,7 +62,7 @@ async def test_who_does_not_answer_is_left_out_and_named(monkeypatch: pytest.Mon
     async with Together(2, script, admin_users="alice") as together:
         peer = await together[2].client()
         await peer.ask("1")
-        await together.fleet.gathering.take(PARTS)
+        before = await together.fleet.gathering.take(PARTS)
         together.silence(2)
         console = await together[1].client(database="pgbouncer")
         got = await console.ask("SHOW CLIENTS")
@@ -73,6 +73,8 @@ async def test_who_does_not_answer_is_left_out_and_named(monkeypatch: pytest.Mon
         assert [row.state for row in shown.workers()] == ["running", "silent"]
         assert total(shown).total.query_count == 1, "a counter does not go back"
         assert not total(shown).period
+        name = "howdah_worker_cpu_seconds_total"
+        assert sample(shown, name, worker="2") == sample(before, name, worker="2") > 0
         together.wake(2)
         assert not (await together.fleet.gathering.take(PARTS)).silent()
 
