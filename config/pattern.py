@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from .backtracking import ANCHOR, CHARACTER, NOTHING, Estimate, Tries
 
 LONGEST_NAME = 127
-"""Of a user; databases' are shorter."""
+"""Of a user, as in PgBouncer (bytes); databases' are shorter."""
 LONGEST_SYSTEM_NAME = 512
 """Of what the system or a certificate calls somebody."""
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from config.databases import MAX_DATABASE_NAME
+from config.pattern import LONGEST_NAME
 from config.settings import Settings
 from config.types import UnknownParameters
 from protocol import sqlstate
@@ -15,10 +17,6 @@ from protocol.startup import Startup, parse_options
 from proxy.errors import PoolerError
 from proxy.names import from_wire
 from proxy.pool.parameters import Applied, Tracked, clean_application_name
-
-LONGEST_USER: Final = 127
-LONGEST_DATABASE: Final = 63
-"""PgBouncer's limits on names, in bytes."""
 
 # Names that RESET can say as set_config does: PostgreSQL cuts each part of a quoted name at 63 bytes, and
 # reads other characters in the client's encoding. What cannot be reset must not be set on a server that
@@ -70,9 +68,9 @@ def read_wishes(startup: Startup, settings: Settings, tracked: Tracked) -> Wishe
         raise BadStartup("no username supplied", sqlstate.INVALID_AUTHORIZATION)
     user = parameters[b"user"]
     database = parameters.get(b"database") or user
-    if len(user) > LONGEST_USER:
+    if len(user) > LONGEST_NAME:
         raise BadStartup("username too long", sqlstate.INVALID_AUTHORIZATION)
-    if len(database) > LONGEST_DATABASE:
+    if len(database) > MAX_DATABASE_NAME:
         raise BadStartup("database name too long", sqlstate.INVALID_CATALOG_NAME)
     if parameters.get(b"replication", b"").lower() not in _NO_REPLICATION:
         raise BadStartup("replication connections are not supported", sqlstate.FEATURE_NOT_SUPPORTED)
