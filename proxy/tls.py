@@ -265,8 +265,11 @@ class TlsLayer(asyncio.Protocol):
     def _look_again(self) -> None:
         """OpenSSL looks at certificates in long handshakes only. Raises TlsError for one that has expired."""
         certificate = self.peer_certificate()
-        if certificate is not None and read_certificate(certificate).expires <= time():
-            raise TlsError("certificate verify failed: certificate has expired")
+        try:
+            if certificate is not None and read_certificate(certificate).expires <= time():
+                raise TlsError("certificate verify failed: certificate has expired")
+        except ValueError as error:
+            raise TlsError(f"certificate verify failed: {error}") from None
 
     def _open(self, piece: bytes | memoryview, found: list[bytes]) -> OSError | None:
         """Decrypt what is whole by now; returns why nothing more can come, None if it can."""

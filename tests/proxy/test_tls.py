@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import ProtocolError
-from proxy.certificates import read_certificate
+from proxy.certificates import Certificate, read_certificate
 from proxy.tls import RECORD, TlsError, describe
 from tests.support.certificates import Authority, Pair, self_signed
 from tests.support.tls_ends import (
@@ -172,6 +172,13 @@ def test_whose_certificate_expires_takes_no_session_up(
     _, other = taken_up(first, context, server)
     assert str(other.tls.failure) == "certificate verify failed: certificate has expired"
     assert other.told == ["woken"]
+
+    def unreadable(der: bytes) -> Certificate:
+        raise ValueError("cannot be read")
+
+    monkeypatch.setattr("proxy.tls.read_certificate", unreadable)
+    _, other = taken_up(first, context, server)
+    assert str(other.tls.failure) == "certificate verify failed: cannot be read"
 
 
 # Receiving.
