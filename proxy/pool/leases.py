@@ -194,6 +194,8 @@ class RemoteLeases:
         self._look_later()
 
     def _on_take(self, take: Take) -> None:
+        # The ledger counts one less to spare from now on, whatever comes of it.
+        self._told_at.pop(take.key, None)
         pool = self.pools.get(take.key)
         if pool is None or not pool.open:
             self._send(Yielded(take.number, take.key, How.KEPT), ())

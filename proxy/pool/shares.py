@@ -54,6 +54,7 @@ class Shares:
         self._wants: dict[Party, Report] = {}
         self._minimal: dict[Party, Report] = {}
         self._promised: Counter[Party] = Counter()
+        self._due: Counter[Party] = Counter()
         self._takes: dict[int, Taking] = {}
         self._last_take = 0
         self._turned: dict[PoolKey, int] = {}
@@ -106,12 +107,12 @@ class Shares:
         for known in self._standings.values():
             if (standing := known.pop(worker, None)) is not None:
                 for claimant in standing.closing:
-                    self._redeem(claimant)
+                    self._redeem(claimant, due=False)
         for number, taking in list(self._takes.items()):
             if taking.holder.worker == worker:
                 del self._takes[number]
-                self._redeem(taking.claimant)
-        for wants in (self._wants, self._minimal, self._promised):
+                self._redeem(taking.claimant, due=taking.due)
+        for wants in (self._wants, self._minimal, self._promised, self._due):
             for party in [party for party in wants if party.worker == worker]:
                 del wants[party]
         self._claimed = {party for party in self._claimed if party.worker != worker}
@@ -151,13 +152,14 @@ class Shares:
             standing.leased -= 1
             self._count(party.key, -1)
         if standing.closing:
-            self._redeem(standing.closing.pop(0))
+            self._redeem(standing.closing.pop(0), due=False)
 
     def _yielded(self, party: Party, message: Yielded, descriptors: Sequence[int], now: int) -> None:
         taking = self._takes.pop(message.number, None)
         if taking is None or taking.holder != party:
             return
         standing = self._standing(party)
+        self._redeem(taking.claimant, due=taking.due)
         if taking.due:
             standing.due -= 1
         else:
@@ -166,9 +168,9 @@ class Shares:
             standing.report = replace(standing.report, spare=standing.report.spare - 1)
         if message.how is How.CLOSING:
             standing.closing.append(taking.claimant)
-            return
-        self._redeem(taking.claimant)
-        if message.how is How.MOVED:
+            if taking.claimant is not None:
+                self._promised[taking.claimant] += 1
+        elif message.how is How.MOVED:
             self._deliver(party, taking.claimant, message.cargo, descriptors, now)
 
     def _deliver(
@@ -259,9 +261,10 @@ class Shares:
             ]
             for holder, standing in (*siblings, *others):
                 self._make_claim(holder, standing, now)
+                # Who is to give at a release may take its time: what is idle is taken all the same.
                 while self._promised[party] < want.lacking and standing.spare > 0:
                     self._take(holder, party, now, due=False)
-            if not self._promised[party]:
+            if not self._promised[party] and not self._due[party]:
                 self._take_due(party, want.since or 0, siblings, others, now)
 
     def _take_due(
@@ -306,16 +309,15 @@ class Shares:
             standing.taking += 1
         self._takes[self._last_take] = Taking(holder, claimant, due, now)
         if claimant is not None:
-            self._promised[claimant] += 1
+            (self._due if due else self._promised)[claimant] += 1
         move = claimant is not None and claimant.key == holder.key
         self._send(holder.worker, Take(self._last_take, holder.key, move, due), ())
 
-    def _redeem(self, claimant: Party | None) -> None:
+    def _redeem(self, claimant: Party | None, *, due: bool) -> None:
         """What was promised has come, or will not come."""
-        if claimant is not None and self._promised[claimant] > 1:
-            self._promised[claimant] -= 1
-        elif claimant is not None:
-            del self._promised[claimant]
+        counts = self._due if due else self._promised
+        if claimant is not None and counts[claimant] > 0:
+            add(counts, claimant, -1)
 
     def _give_up_stuck(self, now: int) -> None:
         """Who is in a long transaction cannot give: another may."""
