@@ -66,6 +66,7 @@ def pooler_for(launch: Launch, server: Server, pki: Pki, method: str) -> tuple[P
         "auth_type": method,
         "auth_user": SUPERUSER,
         "auth_dbname": "asking",
+        "mock_authentication_nonce": f"{MARK}-nonce",
         "verbose": 3,
         "metrics_addr": "127.0.0.1",
         "metrics_port": port,
