@@ -21,7 +21,7 @@ from tests.support.compiled import (
     wheel_in,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 # PostgreSQL's own compiler or ours may be missing; the tests of a plain build need neither.
 NO_COMPILER = {"CC": "/bin/false"}
