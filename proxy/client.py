@@ -32,7 +32,7 @@ from proxy.errors import (
     TooManyClients,
     error_response,
 )
-from proxy.log import prefix, printable
+from proxy.log import Prefix, printable
 from proxy.names import ADMIN_DATABASES, from_wire, to_wire
 from proxy.reasons import ClientClosed
 from proxy.session import Session
@@ -53,7 +53,7 @@ logger = logging.getLogger("howdah")
 WAITING_NOTICE: Final = "No server connection available in postgres backend, client being queued"
 # A client that does not take its last message is not waited for longer than this (s).
 _LINGER: Final = 5.0
-_NOBODY: Final = prefix("C", 0, None, None, "")
+_NOBODY: Final = Prefix("C", 0, None, None, "")
 _READY: Final = ReadyForQuery(tags.STATUS_IDLE).encode()
 
 
@@ -116,7 +116,7 @@ class Client:
     def connected(self) -> None:
         """The listener has accepted it."""
         self.peer = self.connection.peer()
-        self.prefix = prefix("C", self.id, None, None, self.address)
+        self.prefix = Prefix("C", self.id, None, None, self.address)
         self.lobby.enter(self)
         tune(self.connection.socket(), self.lobby.settings)
         self.connection.receiver = self._first_bytes
@@ -273,7 +273,7 @@ class Client:
         if not local and self.connection.tls is None and self.lobby.settings.client_tls_sslmode.required:
             raise PoolerError("SSL required", sqlstate.INVALID_AUTHORIZATION)
         wishes = self.wishes = read_wishes(packet, self.lobby.settings, self.lobby.manager.tracked)
-        self.prefix = prefix("C", self.id, to_wire(wishes.database), to_wire(wishes.user), self.address)
+        self.prefix = Prefix("C", self.id, to_wire(wishes.database), to_wire(wishes.user), self.address)
         if self.version != packet.version or wishes.extensions:
             self.connection.write(NegotiateProtocolVersion(self.version, list(wishes.extensions)).encode())
         if not (console := wishes.database in ADMIN_DATABASES):

@@ -33,7 +33,7 @@ from protocol.login import LoginFailed
 from proxy.host_names import HostNames
 from proxy.identity import NoName, certificate_name, system_user
 from proxy.interfaces import interfaces
-from proxy.log import printable
+from proxy.log import Prefix, printable
 from proxy.names import ADMIN_DATABASES
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Visitor(Protocol):
     @property
     def peer(self) -> tuple[str, int]: ...
     @property
-    def prefix(self) -> str: ...
+    def prefix(self) -> Prefix: ...
 
 
 class Doorkeeper:

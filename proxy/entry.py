@@ -22,6 +22,7 @@ from protocol.startup import (
 )
 from proxy.connection import Connection
 from proxy.errors import PoolerError
+from proxy.log import Prefix
 
 logger = logging.getLogger("howdah")
 
@@ -31,7 +32,7 @@ _TLS_RECORD: Final = 0x16
 
 
 async def first_packet(
-    connection: Connection, collector: Collector, prefix: str, context: ssl.SSLContext | None = None
+    connection: Connection, collector: Collector, prefix: Prefix, context: ssl.SSLContext | None = None
 ) -> Startup | CancelRequest | None:
     """The packet that says what the client wants; None if what came is no startup packet at all.
 
@@ -65,7 +66,7 @@ async def first_packet(
 
 
 async def _next_packet(
-    connection: Connection, buffer: bytearray, prefix: str, context: ssl.SSLContext | None
+    connection: Connection, buffer: bytearray, prefix: Prefix, context: ssl.SSLContext | None
 ) -> Packet | None:
     """The next packet, taken out of the buffer; None if it is none. `context` is for TLS that begins here."""
     while True:
@@ -85,7 +86,7 @@ async def _next_packet(
 
 
 async def _direct(
-    connection: Connection, buffer: bytearray, prefix: str, context: ssl.SSLContext | None
+    connection: Connection, buffer: bytearray, prefix: Prefix, context: ssl.SSLContext | None
 ) -> bool:
     """Begin TLS with a client that did not ask before, as PostgreSQL 17 does; False if that cannot be.
 
@@ -117,7 +118,7 @@ def agree_on_version(startup: Startup) -> int:
     return min(startup.version, NEWEST_VERSION)
 
 
-def _parse(data: bytes, prefix: str) -> Packet | None:
+def _parse(data: bytes, prefix: Prefix) -> Packet | None:
     try:
         return parse_startup(data)
     except ProtocolError as error:
@@ -127,5 +128,5 @@ def _parse(data: bytes, prefix: str) -> Packet | None:
         return None
 
 
-def _log_nonsense(prefix: str, error: ProtocolError, head: bytes | bytearray) -> None:
+def _log_nonsense(prefix: Prefix, error: ProtocolError, head: bytes | bytearray) -> None:
     logger.info("%sclosing: %s: '%s'", prefix, error.message, bytes(head[:8]).hex())

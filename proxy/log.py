@@ -70,33 +70,36 @@ def _escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-class Prefix(str):
-    """The beginning of each line about one connection; give it as an argument (`log.info("%stext", prefix)`),
-    then JSON lines carry its parts as fields."""
-
-    __slots__ = ("address", "connection", "database", "user")
-    connection: str
-    database: str
-    user: str
-    address: str
-
-
-def prefix(
-    kind: str, number: int, database: bytes | str | None, user: bytes | str | None, address: str
-) -> Prefix:
-    """`C-0x1f: app/alice@10.0.0.7:51234 `, with `(nodb)` and `(nouser)` while they are unknown.
+class Prefix:
+    """The beginning of each line about one connection: `C-0x1f: app/alice@10.0.0.7:51234 `.
 
     `kind` is C for a client and S for a server, `number` the id that SHOW CLIENTS or SHOW SERVERS prints.
+    Give it as an argument (`log.info("%stext", prefix)`), then JSON lines carry its parts as fields. It
+    becomes text when a line does: most are never written.
     """
-    connection = f"{kind}-{number:#x}"
-    shown_database = printable(database) if database else "(nodb)"
-    shown_user = printable(user) if user else "(nouser)"
-    line = Prefix(f"{connection}: {shown_database}/{shown_user}@{printable(address)} ")
-    line.connection = connection
-    line.database = shown_database
-    line.user = shown_user
-    line.address = printable(address)
-    return line
+
+    __slots__ = ("_address", "_database", "_kind", "_number", "_user")
+
+    def __init__(
+        self, kind: str, number: int, database: bytes | str | None, user: bytes | str | None, address: str
+    ) -> None:
+        self._kind = kind
+        self._number = number
+        self._database = database
+        self._user = user
+        self._address = address
+
+    def __str__(self) -> str:
+        return "{connection}: {database}/{user}@{address} ".format_map(self.parts())
+
+    def parts(self) -> dict[str, str]:
+        """By name, with `(nodb)` and `(nouser)` while these are unknown."""
+        return {
+            "connection": f"{self._kind}-{self._number:#x}",
+            "database": printable(self._database) if self._database else "(nodb)",
+            "user": printable(self._user) if self._user else "(nouser)",
+            "address": printable(self._address),
+        }
 
 
 def level_name(level: int) -> str:
@@ -152,9 +155,8 @@ def format_json(record: logging.LogRecord) -> Line:
     arguments = record.args if isinstance(record.args, tuple) else ()
     found = next((argument for argument in arguments if isinstance(argument, Prefix)), None)
     if found is not None:
-        fields |= {"connection": found.connection, "database": found.database}
-        fields |= {"user": found.user, "address": found.address}
-        message = message.removeprefix(found)
+        fields |= found.parts()
+        message = message.removeprefix(str(found))
     fields["message"] = message
     if traceback := _traceback(record):
         fields["traceback"] = traceback

@@ -88,7 +88,7 @@ class Question(Stay):
         """
         try:
             server = await self.borrow(now)
-            self.where = server.prefix
+            self.where = str(server.prefix)
             self._begun()
             limit = self.pool.common.auth_query_timeout
             found = Answer()

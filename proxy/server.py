@@ -22,7 +22,7 @@ from proxy.connection import Connection
 from proxy.encryption import Encryption, failure_of
 from proxy.errand import Done, Errand
 from proxy.errors import Killed, PoolerError, ServerLost
-from proxy.log import prefix
+from proxy.log import Prefix
 from proxy.pool import states
 from proxy.pool.interfaces import Host
 from proxy.pool.parameters import CHANGED, NOTHING_APPLIED, Applied, Values
@@ -111,7 +111,7 @@ class Server(PooledServer):
         self.closing_since = 0
         self.cancels = 0
         self.opening: asyncio.Task[None] | None = None
-        self.prefix = prefix("S", number, pool.key.database, pool.key.user, f"{host.name}:{host.port}")
+        self.prefix = Prefix("S", number, pool.key.database, pool.key.user, f"{host.name}:{host.port}")
         self._cancel_again = False
         self._cancel_waiters: list[asyncio.Future[None]] = []
         self._errand: Errand | None = None

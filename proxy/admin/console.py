@@ -42,7 +42,7 @@ from proxy.admin.portals import Portal, Portals
 from proxy.admin.show import View
 from proxy.admin.table import Formats, Row, result_formats, row_description, row_encoder
 from proxy.control import Order, OrderRefused, Orders, Pause, Shutdown, ShutdownMode, WaitClose
-from proxy.log import prefix, printable
+from proxy.log import Prefix, printable
 from proxy.snapshot import text as decoded
 from proxy.source import Source
 from proxy.version import PGBOUNCER_VERSION
@@ -96,7 +96,7 @@ class Console:
         self._close = close
         self._source = source
         self._control = control
-        self._prefix = prefix("C", identity.client, "pgbouncer", identity.user, identity.address)
+        self._prefix = Prefix("C", identity.client, "pgbouncer", identity.user, identity.address)
         self._collector = Collector(frontend_caps(MESSAGE_LIMIT))
         self._portals = Portals(self._resolve)
         self._out = bytearray()

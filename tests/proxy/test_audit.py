@@ -18,14 +18,14 @@ from proxy.audit import (
     log_leaks,
     read,
 )
-from proxy.log import prefix
+from proxy.log import Prefix
 from proxy.pool.parameters import NOTHING_APPLIED, Tracked
 from tests.support import messages as m
 
 FRESH: State = (b"u u none", b"public", 0, 0, 0, 0, 0)
 NOTHING: frozenset[Leak] = frozenset()
 ROLE, PATH, TEMP, LOCK, LISTEN, PREPARED, CURSOR = Leak
-SERVER = prefix("S", 3, "app", "alice", "10.0.0.1:5432")
+SERVER = Prefix("S", 3, "app", "alice", "10.0.0.1:5432")
 
 
 def state(**changed: bytes | int) -> State:
@@ -210,7 +210,7 @@ def test_a_leak_is_told_with_who_left_what(caplog: pytest.LogCaptureFixture) -> 
 def test_a_failure_is_told_without_data(caplog: pytest.LogCaptureFixture) -> None:
     log_failure(SERVER, m.error_response("57014", "canceling secret"))
     log_failure(SERVER, None)
-    assert [record.getMessage().removeprefix(SERVER) for record in caplog.records] == [
+    assert [record.getMessage().removeprefix(str(SERVER)) for record in caplog.records] == [
         'audit_release failed: B 44 ErrorResponse V "ERROR" C "57014"',
         "audit_release failed: no answer",
     ]

@@ -11,12 +11,14 @@ from protocol.startup import CancelRequest, Startup
 from proxy.connection import Connection, ConnectionLost
 from proxy.entry import agree_on_version, first_packet
 from proxy.errors import PoolerError
+from proxy.log import Prefix
 from proxy.tls import TlsError
 from tests.support import messages as m
 from tests.support.tls_ends import End, SwitchTransport, client_context, server_context
 from tests.support.transport import ListTransport
 
 LOGIN = m.startup({"user": "alice"})
+PREFIX = Prefix("C", 1, None, None, "unix")
 
 
 class Nobody:
@@ -35,7 +37,7 @@ class Entry:
         self.transport = ListTransport()
         self.connection.connection_made(self.transport)
         self.collector = Collector(LOGIN_CAPS)
-        self.task = asyncio.create_task(first_packet(self.connection, self.collector, "C-1: "))
+        self.task = asyncio.create_task(first_packet(self.connection, self.collector, PREFIX))
 
     async def says(self, data: bytes, *, at_a_time: int = 100_000) -> None:
         for at in range(0, len(data), at_a_time):
@@ -113,7 +115,7 @@ async def test_nonsense_is_told_to_the_log_alone(nonsense: bytes, caplog: pytest
     assert await entry.task is None
     assert entry.transport.take() == b""
     assert len(caplog.records) == 1
-    assert caplog.records[0].getMessage().startswith("C-1: closing: ")
+    assert caplog.records[0].getMessage().startswith("C-0x1: (nodb)/(nouser)@unix closing: ")
     assert caplog.text.isprintable() or caplog.text.rstrip("\n").isprintable()
 
 
@@ -167,7 +169,7 @@ class SecureEntry(Entry):
         self.connection.connection_made(self.wire)
         self.collector = Collector(LOGIN_CAPS)
         offered = server_context()
-        self.task = asyncio.create_task(first_packet(self.connection, self.collector, "C-1: ", offered))
+        self.task = asyncio.create_task(first_packet(self.connection, self.collector, PREFIX, offered))
         self.client = End(client_context(), False)
 
     async def shake_hands(self) -> None:

@@ -67,7 +67,7 @@ def emit(message: object, *arguments: object) -> None:
 
 def test_a_line_has_the_shape_log_shippers_look_for(stderr: Logged) -> None:
     log.setup(Settings())
-    logging.getLogger("proxy.client").info("%slogin attempt", log.prefix("C", 31, b"app", b"alice", "h:1"))
+    logging.getLogger("proxy.client").info("%slogin attempt", log.Prefix("C", 31, b"app", b"alice", "h:1"))
     (line,) = stderr.lines()
     assert SHIPPERS.match(line)
     assert line.endswith(" LOG C-0x1f: app/alice@h:1 login attempt")
@@ -122,7 +122,7 @@ def test_libraries_speak_only_of_trouble_unless_noise_is_asked_for(stderr: Logge
 
 
 def test_names_not_yet_known_are_shown_as_pgbouncer_shows_them() -> None:
-    assert log.prefix("S", 255, None, None, "unix:6432") == "S-0xff: (nodb)/(nouser)@unix:6432 "
+    assert str(log.Prefix("S", 255, None, None, "unix:6432")) == "S-0xff: (nodb)/(nouser)@unix:6432 "
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_record_that_cannot_be_shown_says_where_it_came_from(stderr: Logged) -
 
 def test_json_lines_carry_the_parts_of_the_prefix_as_fields(stderr: Logged) -> None:
     log.setup(Settings(log_format="json"))
-    named = log.prefix("C", 16, b"app", "al\nice", "10.0.0.7:51234")
+    named = log.Prefix("C", 16, b"app", "al\nice", "10.0.0.7:51234")
     logging.getLogger("proxy").warning('%sclosing because: "%s"', named, "client_idle_timeout")
     (line,) = stderr.lines()
     fields = json.loads(line)
