@@ -172,7 +172,6 @@ class RemoteLeases:
 
     def _on_grant(self, key: PoolKey) -> None:
         self.asked.pop(key, None)
-        self._minimal.discard(key)
         self._granted = key
         pool = self.pools.get(key)
         if pool is not None:
@@ -284,7 +283,6 @@ class RemoteLeases:
         told, report = self.asked[key], self._report(key, now)
         if not report.lacking:
             del self.asked[key]
-            self._minimal.discard(key)
         else:
             self.asked[key] = report
         fields = (report.lacking > 0, report.spare, report.reserve)
@@ -303,6 +301,9 @@ class RemoteLeases:
 
     def _tell(self, report: Report) -> None:
         self._told_at[report.key] = self._clock()
+        if not report.lacking:
+            # The newest report counts: what was asked for a minimum is to be asked again.
+            self._minimal.discard(report.key)
         self._send(report, ())
 
     def _count(self, key: PoolKey, by: int) -> None:

@@ -359,3 +359,13 @@ def test_who_waits_and_has_what_others_lack_reports_once() -> None:
     bench.said()
     bench.hears(Claim(A, made=True))
     assert len(bench.looks(1)) == 1
+
+
+def test_a_minimum_is_asked_for_again_when_something_else_was_reported_meanwhile() -> None:
+    bench = Bench(min_pool_size=1)
+    bench.hand.session()
+    bench.hand.janitor.sweep(bench.clock())
+    assert bench.said() == [Report(A, 1)]
+    assert bench.hears(Claim(A, made=True)) == [Report(A, 0)]
+    bench.hand.janitor.sweep(bench.clock())
+    assert bench.said() == [Report(A, 1)]
