@@ -72,6 +72,13 @@ def ordinary_user() -> str | None:
     return "postgres" if "postgres" in names else "nobody"
 
 
+def family(pid: int) -> Iterator[int]:
+    """The process and all that come from it."""
+    yield pid
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        yield from family(int(child))
+
+
 def quoted(value: Value) -> str:
     """A value in a `[databases]` or `[users]` line."""
     text = str(value)
@@ -301,8 +308,8 @@ class Pooler(Target):
         return int(found[1]) * 1024
 
     def fds(self) -> int:
-        """Open file descriptors. Needs the right to look into the process (root or the same user)."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """Open file descriptors of all its processes. Needs the right to look into them."""
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in family(self.pid))
 
     # --- log -------------------------------------------------------------------------------------
 
