@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from config.settings import Settings
+from proxy.sockets import tune_listening
 
 _DEFER_SECONDS: Final = 45
 
@@ -99,13 +100,13 @@ class Binding:
     def listen(self, sock: socket.socket, settings: Settings) -> None:
         """Let the kernel queue newcomers on one of the sockets."""
         if sock.family != socket.AF_UNIX:
-            _set_defer_accept(sock, settings)
+            _tune(sock, settings)
         sock.listen(settings.listen_backlog)
 
     def apply(self, settings: Settings) -> None:
         """Take new settings, as far as they can change while listening."""
         for sock in self.tcp:
-            _set_defer_accept(sock, settings)
+            _tune(sock, settings)
 
     def close_tcp(self) -> None:
         """Take no more TCP clients."""
@@ -125,7 +126,8 @@ class Binding:
         self._files.clear()
 
 
-def _set_defer_accept(sock: socket.socket, settings: Settings) -> None:
+def _tune(sock: socket.socket, settings: Settings) -> None:
+    tune_listening(sock, settings)
     if hasattr(socket, "TCP_DEFER_ACCEPT"):
         seconds = _DEFER_SECONDS if settings.tcp_defer_accept else 0
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, seconds)

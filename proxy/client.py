@@ -36,7 +36,7 @@ from proxy.log import Prefix, printable
 from proxy.names import ADMIN_DATABASES, from_wire, to_wire
 from proxy.reasons import ClientClosed
 from proxy.session import Session
-from proxy.sockets import tune
+from proxy.sockets import resize
 from proxy.tls import TlsError
 from proxy.turnstile import Gate
 from proxy.visit import Visit
@@ -118,7 +118,8 @@ class Client:
         self.peer = self.connection.peer()
         self.prefix = Prefix("C", self.id, None, None, self.address)
         self.lobby.enter(self)
-        tune(self.connection.socket(), self.lobby.settings)
+        if self.lobby.settings.tcp_socket_buffer and (sock := self.connection.socket()) is not None:
+            resize(sock, self.lobby.settings)
         self.connection.receiver = self._first_bytes
         if timeout := self.lobby.settings.client_login_timeout:
             self._patience = asyncio.get_running_loop().call_later(timeout, self._login_takes_too_long)

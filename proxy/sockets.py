@@ -1,4 +1,7 @@
-"""Options of sockets, the same for clients and servers: PgBouncer's tcp_* settings."""
+"""Options of sockets, the same for clients and servers: PgBouncer's tcp_* settings.
+
+What a listening socket accepts inherits its options, which spares each client the system calls.
+"""
 
 import logging
 import socket
@@ -23,16 +26,33 @@ def tune(sock: socket.socket | None, settings: Settings) -> None:
     """
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    size = settings.tcp_socket_buffer
-    if size:
-        _set(sock, socket.SOL_SOCKET, socket.SO_RCVBUF, size, "tcp_socket_buffer")
-        _set(sock, socket.SOL_SOCKET, socket.SO_SNDBUF, size, "tcp_socket_buffer")
+    resize(sock, settings)
     if settings.tcp_keepalive:
         _set(sock, socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1, "tcp_keepalive")
     for option, key in _LINUX_OPTIONS:
         value = getattr(settings, key)
         if value and hasattr(socket, option):
             _set(sock, socket.IPPROTO_TCP, getattr(socket, option), value, key)
+
+
+def resize(sock: socket.socket, settings: Settings) -> None:
+    """Apply tcp_socket_buffer. It is no matter of listening sockets: a buffer that once had a size given to
+    it does not grow of itself any more.
+    """
+    if size := settings.tcp_socket_buffer:
+        _set(sock, socket.SOL_SOCKET, socket.SO_RCVBUF, size, "tcp_socket_buffer")
+        _set(sock, socket.SOL_SOCKET, socket.SO_SNDBUF, size, "tcp_socket_buffer")
+
+
+def tune_listening(sock: socket.socket, settings: Settings) -> None:
+    """Apply the other tcp_* settings to all that a TCP socket will accept; 0 takes an earlier value back."""
+    _set(sock, socket.SOL_SOCKET, socket.SO_KEEPALIVE, settings.tcp_keepalive, "tcp_keepalive")
+    with socket.socket(sock.family) as fresh:
+        for option, key in _LINUX_OPTIONS:
+            if hasattr(socket, option):
+                number = getattr(socket, option)
+                value = getattr(settings, key) or fresh.getsockopt(socket.IPPROTO_TCP, number)
+                _set(sock, socket.IPPROTO_TCP, number, value, key)
 
 
 def _set(sock: socket.socket, level: int, option: int, value: int, key: str) -> None:

@@ -59,3 +59,34 @@ def test_clients_that_say_nothing_wake_nobody_where_the_settings_say_so() -> Non
     binding.apply(known.with_value("tcp_defer_accept", "0"))
     assert not defer_accept(sock)
     binding.close()
+
+
+def accepted_by(sock: socket.socket) -> socket.socket:
+    """A connection to a listening socket, on the side of the pooler."""
+    with socket.create_connection(sock.getsockname()) as client:
+        client.sendall(b"x")
+        sock.setblocking(True)
+        connection, _ = sock.accept()
+    return connection
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="Linux only")
+def test_what_is_accepted_is_tuned_as_the_settings_say_at_the_time() -> None:
+    known = settings(tcp_keepidle=17, tcp_user_timeout=12_000)
+    binding = Binding()
+    binding.bind(known, [])
+    (sock,) = binding.tcp
+    binding.listen(sock, known)
+    with accepted_by(sock) as first:
+        assert first.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert first.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 17
+        assert first.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_000
+    binding.apply(settings(tcp_keepalive="0"))
+    with accepted_by(sock) as second, socket.socket() as untouched:
+        for level, option in (
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+        ):
+            assert second.getsockopt(level, option) == untouched.getsockopt(level, option)
+    binding.close()
