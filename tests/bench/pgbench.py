@@ -30,6 +30,11 @@ class Load:
     def connections(self) -> int:
         return self.clients * len(self.environments)
 
+    @property
+    def secure(self) -> bool:
+        """Over TLS."""
+        return any("PGSSLMODE" in environment for environment in self.environments)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -107,7 +112,10 @@ class Pgbench:
         )
 
     def _command(self, load: Load, address: Address, seconds: int, rate: float) -> list[str]:
-        command = [str(self._cluster.pgbench), "-n", "-M", load.mode, "-c", str(load.clients)]
+        program = self._cluster.pgbench
+        if load.secure and self._cluster.secure_pgbench is not None:
+            program = self._cluster.secure_pgbench
+        command = [str(program), "-n", "-M", load.mode, "-c", str(load.clients)]
         command += ["-T", str(seconds)] if seconds else ["-t", "1"]
         if rate:
             share = rate / len(load.environments)

@@ -90,6 +90,15 @@ def test_a_rate_is_shared_by_the_processes_and_their_logs_are_read_and_removed(t
     assert list(tmp_path.glob("latency.*")) == []
 
 
+def test_over_tls_a_pgbench_runs_that_can(tmp_path: Path) -> None:
+    pgbench_that(tmp_path, f"cat {tmp_path}/report")
+    cluster = Cluster(ADDRESS, "15.4", Path("/bin/false"), {}, secure_pgbench=tmp_path / "pgbench")
+    load = Load(1, environments=({"PGSSLMODE": "require"},))
+    assert Pgbench(cluster, tmp_path).run(load, ADDRESS).done == 50123
+    with pytest.raises(PgbenchFailed):
+        Pgbench(cluster, tmp_path).run(Load(1), ADDRESS)
+
+
 def test_what_pgbench_said_is_in_the_error(tmp_path: Path) -> None:
     runner = pgbench_that(tmp_path, "echo 'connection refused' >&2; exit 1")
     with pytest.raises(PgbenchFailed, match="connection refused"):
