@@ -44,7 +44,7 @@ _OFFERS: Final = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LoginResult:
     """A client that is in.
 
@@ -144,7 +144,7 @@ def _answer(request: bytes, what: str) -> Conversation[bytes]:
     return body
 
 
-@dataclass(slots=True)
+@dataclass
 class _Offer:
     """What a SCRAM exchange can be begun with: one salt for all secrets that are to have a chance.
 
@@ -168,7 +168,8 @@ class _Offer:
 
         An unknown user goes the way of a known one, with a made-up verifier that lets nobody in.
         """
-        made_up = ScramVerifier(self.iterations, self.salt, _mock(self.mock_key, b"stored", self.user), b"")
+        # As a stored key the mock key will do: nobody knows what it is the hash of.
+        made_up = ScramVerifier(self.iterations, self.salt, self.mock_key, b"")
         for secret in [secret for secret in self.secrets if self._fits(secret)] or [made_up]:
             if isinstance(secret, PlainSecret):
                 salted = yield from derive(secret.password, self.salt, self.iterations)
@@ -188,11 +189,7 @@ class _Offer:
 
 def made_up_salt(mock_key: bytes, user: bytes) -> bytes:
     """The salt of a user of whom no verifier is known: the same whenever the name is asked about."""
-    return _mock(mock_key, b"salt", user)[:_SALT_LENGTH]
-
-
-def _mock(mock_key: bytes, purpose: bytes, user: bytes) -> bytes:
-    return hmac.digest(mock_key, purpose + b"\0" + user, "sha256")
+    return hmac.digest(mock_key, b"salt\0" + user, "sha256")[:_SALT_LENGTH]
 
 
 @functools.lru_cache(maxsize=1000)

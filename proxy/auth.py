@@ -6,6 +6,7 @@ Laws of this file:
 - What a client asked for in its startup packet is used here for its two names and for nothing else.
 """
 
+import contextlib
 import logging
 import os
 import secrets as random
@@ -205,7 +206,7 @@ class _Login:
         self._wishes = wishes
         self._method = method
         self._nonce = new_nonce()
-        self._md5_salt = random.token_bytes(SALT_LENGTH)
+        self._md5_salt = random.token_bytes(SALT_LENGTH) if method is AuthMethod.MD5 else None
 
     async def run(self, secrets: list[Secret], collector: "Collector") -> LoginResult:
         """Raises LoginFailed, ProtocolError."""
@@ -226,15 +227,13 @@ class _Login:
         said: Said = []
         try:
             return await converse(noted(conversation, said), collector, derive)
-        except LoginFailed:
-            newer = await self._newer()
-            if newer is None:
-                raise
-            try:
+        except LoginFailed as error:
+            failure = error
+        newer = await self._newer()
+        if newer is not None:
+            with contextlib.suppress(AskedOtherwise):
                 return await judged(self._begin(newer), said, derive)
-            except AskedOtherwise:
-                pass
-            raise
+        raise failure
 
     def _begin(self, secrets: list[Secret]) -> Conversation[LoginResult]:
         lobby = self._client.lobby

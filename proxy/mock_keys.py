@@ -27,13 +27,13 @@ class MockKeys:
             {(_digest(secret, b"place"), _digest(secret, b"key")) for secret in _secrets(settings)}
         )
         self._places = [place for place, _ in picked]
-        self._keys = [key for _, key in picked]
+        keys = [key for _, key in picked]
+        self._keys = [_digest(key, keys[(at + 1) % len(keys)]) for at, key in enumerate(keys)]
 
     def of(self, user: str) -> bytes:
         """The key for this name."""
         at = bisect(self._places, sha256(to_wire(user)).digest())
-        count = len(self._keys)
-        return _digest(self._keys[at % count], self._keys[(at + 1) % count])
+        return self._keys[at % len(self._keys)]
 
 
 def _secrets(settings: Settings) -> Iterator[bytes]:
