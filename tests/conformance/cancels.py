@@ -52,8 +52,8 @@ class Plan:
     cancels: int
     clients: int
     seed: int = 1
-    think: float = 2.0
-    at_once: int = 12
+    think: float = 4.0
+    at_once: int = 4
 
 
 @dataclass
@@ -205,8 +205,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--clients", type=int, default=500)
     options.add_argument("--servers", type=int, default=20)
     options.add_argument("--workers", type=int, default=4)
-    options.add_argument("--at-once", type=int, default=12, help="cancelled in time side by side")
-    options.add_argument("--think", type=float, default=2.0, help="seconds between queries, at most")
+    options.add_argument("--at-once", type=int, default=4, help="cancelled in time side by side")
+    options.add_argument("--think", type=float, default=4.0, help="seconds between queries, at most")
     options.add_argument("--seed", type=int, default=1)
     return options
 
