@@ -19,6 +19,9 @@ def name_at(buffer: bytes, start: int, stop: int) -> int:
     message has none within `stop`.
     """
     if buffer[start] == tags.BIND:
+        if start + 5 < stop and not buffer[start + 5]:
+            # The unnamed portal, as nearly always.
+            return start + 6
         portal = buffer.find(b"\0", start + 5, stop)
         return portal + 1 if portal >= 0 else -1
     if stop > start + 5 and buffer[start + 5] == _STATEMENT:

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 _CLOSE_NOTHING: Final = rename.close(MISSING)
 _FAILING: Final = rename.parse(MISSING, b"howdah\0\0\0")
-_BOTH_UNNAMED: Final = b"\0\0"
-_PORTAL: Final = b"P"
+_PORTAL: Final = 0x50
 
 
 class Prepared(StatementSql):
@@ -45,7 +44,7 @@ class Prepared(StatementSql):
             if outstanding.discards():
                 outstanding.push(tag)
                 return SENT
-        elif tag == tags.BIND and buffer[start + 5 : start + 7] == _BOTH_UNNAMED:
+        elif tag == tags.BIND and start + 6 < end and not (buffer[start + 5] or buffer[start + 6]):
             # What is done below, for most of what comes, without the calls.
             unnamed = self.unnamed
             if (
@@ -56,7 +55,7 @@ class Prepared(StatementSql):
             ):
                 outstanding.queue.append(tag)
                 return SENT
-        elif tag == tags.DESCRIBE and buffer[start + 5 : start + 6] == _PORTAL:
+        elif tag == tags.DESCRIBE and start + 5 < min(stop, end) and buffer[start + 5] == _PORTAL:
             outstanding.queue.append(tag)
             return SENT
         if tag == tags.QUERY:
@@ -163,9 +162,9 @@ class Prepared(StatementSql):
     ) -> int:
         outstanding = server.outstanding
         at = start + 5
-        name_stop = buffer.find(b"\0", at, min(stop, end))
-        if name_stop == at:
+        if at < min(stop, end) and not buffer[at]:
             return self._parse_unnamed(server, start, stop, buffer, end)
+        name_stop = buffer.find(b"\0", at, min(stop, end))
         if name_stop < 0 and stop <= end:
             outstanding.push(tags.PARSE)
             return SENT

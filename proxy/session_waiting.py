@@ -32,7 +32,6 @@ class Waiting(Requests):
     def _borrow(self, messages: Messages, now: int) -> "Server | None":
         """A server for what has just come, if there is one at once; else what came is kept, or needs none."""
         framer = self.framer
-        piece = framer.buffer, framer.end, framer.lead, messages
         plain = not framer.lead and not self._skip_to_sync
         for message in messages:
             if not IS_ANSWERED[message[0]]:
@@ -40,10 +39,15 @@ class Waiting(Requests):
         if plain:
             if not messages:
                 return None
-            # What `_checkout` does, without the call.
-            self.held = [piece]
-            self._held_bytes = piece[1]
+            # What `_checkout` does, without the call, and without what is held where nothing has to wait.
             server: Server | None = self.pool.checkout(self, now)
+            if server is not None and server.values is self.values and server.applied is self.applied:
+                self._link(server, now)
+                return server
+            if self.closed:
+                return None
+            self.held = [(framer.buffer, framer.end, 0, messages)]
+            self._held_bytes = framer.end
             if server is not None and self._link(server, now):
                 self.held = None
                 return server
@@ -51,7 +55,7 @@ class Waiting(Requests):
                 self._stop(HELD_FULL)
             return None
         if messages or framer.lead:
-            self._hold(piece, now)
+            self._hold((framer.buffer, framer.end, framer.lead, messages), now)
         return None
 
     def _hold(self, piece: Piece, now: int) -> None:

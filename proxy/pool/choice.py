@@ -32,7 +32,9 @@ def choose(pool: "Pool", session: "PooledSession", now: int) -> "PooledServer | 
         return None
     if pool.mode is _SESSION:
         return _choose_suitable(pool, session, now)
-    first = next(iter(idle) if pool.round_robin else reversed(idle))
+    first = pool.newest
+    if first is None or pool.round_robin or first.state != states.IDLE:
+        first = next(iter(idle) if pool.round_robin else reversed(idle))
     if first.values is session.values and first.applied is session.applied:
         return first if now - first.released_at <= pool.check_delay else _fresh(pool, first, now)
     for server in islice(idle if pool.round_robin else reversed(idle), _LOOK_AT):

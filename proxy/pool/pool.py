@@ -60,6 +60,7 @@ class Pool:
         "key",
         "leases",
         "mode",
+        "newest",
         "open",
         "refusal",
         "refused_until",
@@ -104,6 +105,8 @@ class Pool:
         self.hosts = hosts
         self.dialler = dialler
         self.servers: tuple[dict[PooledServer, None], ...] = tuple({} for _ in states.SERVER_STATES)
+        # The server that became idle last, whatever it is by now: `choose` need not look for it.
+        self.newest: PooledServer | None = None
         self.waiting: dict[PooledSession, None] = {}
         self.sessions: dict[PooledSession, SweptSession] = {}
         self.stats = Stats()
@@ -279,6 +282,7 @@ class Pool:
     def gone(self, server: PooledServer, now: int) -> None:
         """PostgreSQL has closed, or was given up: the slot is free."""
         del self.servers[server.state][server]
+        self.newest = None
         self.open -= 1
         self.leases.give_back(self.key)
         if self.waiting and (refusal := self._hopeless(now)) is not None:
@@ -291,6 +295,8 @@ class Pool:
         del self.servers[server.state][server]
         server.state = state
         self.servers[state][server] = None
+        if state == states.IDLE:
+            self.newest = server
 
     # Failures to open.
 
