@@ -39,7 +39,7 @@ class FakeServer(PooledServer):
         self.host = host
         self.boot = boot
         self.clock = clock
-        self.prefix = Prefix(f"S-{number}: ")
+        self.prefix = Prefix("S", number, pool.key.database, pool.key.user, "db.example:5432")
         self.state = states.LOGIN
         self.session = None
         self.values = pool.tracked.unknown

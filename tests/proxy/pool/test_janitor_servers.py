@@ -137,7 +137,7 @@ def test_a_server_that_does_not_close_is_given_up(caplog: pytest.LogCaptureFixtu
         sweep_after(world, 0.001)
     assert server.aborted
     assert [record.message for record in caplog.records] == [
-        "S-1: server_close_timeout: giving up waiting for the server to close"
+        "S-0x1: app/alice@db.example:5432 server_close_timeout: giving up waiting for the server to close"
     ]
 
 
