@@ -23,7 +23,7 @@ from proxy.seats import Left, Seat, Seated, Seating
 
 logger = logging.getLogger("howdah")
 
-PERIOD: Final = 0.02
+PERIOD: Final = 0.05
 """Seconds between two reminders."""
 GRACE: Final = 0.25
 """Time that PostgreSQL is given to notice that a dead worker's connections are closed (s)."""
