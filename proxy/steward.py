@@ -79,8 +79,14 @@ class Steward:
 
     def _send(self, worker: int, message: FromLedger, descriptors: Sequence[int]) -> None:
         handle = self._overseer.workers.get(worker)
-        if handle is not None:
+        if handle is None:
+            return
+        try:
             handle.link.send(message, descriptors)
+        except OSError as error:
+            # Without its socket the server is lost, and its lease comes back.
+            logger.warning("a server was lost between two workers: %s", error)
+            handle.link.send(message)
 
     # Limits.
 
@@ -106,8 +112,12 @@ class Steward:
 
     def _sweep(self) -> None:
         self._reminded = False
-        if self.shares.sweep(time.perf_counter_ns()):
-            self._remind()
+        more = True
+        try:
+            more = self.shares.sweep(time.perf_counter_ns())
+        finally:
+            if more:
+                self._remind()
 
     # Workers that are lost.
 

@@ -248,7 +248,12 @@ class RemoteLeases:
         del pool.servers[server.state][server]
         pool.open -= 1
         data, descriptor = cargo
-        self._send(Yielded(take.number, take.key, How.MOVED, data), (descriptor,))
+        try:
+            self._send(Yielded(take.number, take.key, How.MOVED, data), (descriptor,))
+        except OSError:
+            # There is no room for one more descriptor on its way: the server closes.
+            self._send(Yielded(take.number, take.key, How.CLOSING), ())
+            self._send(Returned(take.key), ())
         self._carrier.close(descriptor)
         self._count(take.key, -1)
         if pool.waiting:
@@ -263,7 +268,15 @@ class RemoteLeases:
 
     def _look(self) -> None:
         self._looking = False
-        now = self._clock()
+        try:
+            self._look_at_all(self._clock())
+        finally:
+            if self.asked or self._claimed:
+                self._look_later()
+            else:
+                self._told_at.clear()
+
+    def _look_at_all(self, now: int) -> None:
         for key in list(self.asked):
             self._renew(key, now)
         for key, told in list(self._claimed.items()):
@@ -273,10 +286,6 @@ class RemoteLeases:
             self._claimed[key] = report
             if report.spare != told.spare or now - self._told_at.get(key, 0) >= _TELL_LOAD:
                 self._tell(report)
-        if self.asked or self._claimed:
-            self._look_later()
-        else:
-            self._told_at.clear()
 
     def _renew(self, key: PoolKey, now: int, *, at_once: bool = False) -> None:
         """Say what a pool lacks now, if that is something else, or from time to time."""

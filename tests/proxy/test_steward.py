@@ -26,10 +26,13 @@ class FakeHandle:
         self.link = self
         self.calls = self
         self.answerers: dict[type, Any] = {}
+        self.is_full = False
         self.sent: list[Any] = []
         self.descriptors: list[int] = []
 
     def send(self, message: object, descriptors: tuple[int, ...] = ()) -> None:
+        if descriptors and self.is_full:
+            raise OSError("too many open files")
         self.sent.append(message)
         self.descriptors.extend(os.dup(descriptor) for descriptor in descriptors)
 
@@ -141,3 +144,35 @@ async def test_clients_are_counted_over_all_workers() -> None:
     assert ask(Seat("app", "bob")) == ""
     overseer.loses(2)
     assert overseer.steward.seating.of_database("app") == 0
+
+
+async def test_a_server_for_which_there_is_no_room_on_its_way_gives_its_lease_back() -> None:
+    overseer = FakeOverseer()
+    overseer.hears(1, Report(KEY, 1, since=5))
+    overseer.hears(1, Report(KEY, 0, spare=1))
+    overseer.hears(2, Report(KEY, 1, since=6))
+    (*_, take) = overseer.workers[1].said()
+    read, write = os.pipe()
+    overseer.workers[2].is_full = True
+    overseer.hears(1, Yielded(take.number, KEY, How.MOVED, b"it"), write)
+    os.close(read)
+    assert overseer.workers[2].said() == [Arrival(KEY, b"it")]
+    assert overseer.workers[2].descriptors == []
+    overseer.hears(2, Returned(KEY))
+    assert overseer.steward.shares.of_pool(KEY) == 0
+
+
+async def test_a_reminder_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    overseer = FakeOverseer()
+    overseer.hears(1, Report(KEY, 1, since=5))
+    calls = []
+
+    def sweep(now: int) -> bool:
+        calls.append(now)
+        if len(calls) == 1:
+            raise ValueError
+        return False
+
+    monkeypatch.setattr(overseer.steward.shares, "sweep", sweep)
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    await eventually(lambda: len(calls) == 2)

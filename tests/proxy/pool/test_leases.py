@@ -1,5 +1,6 @@
 """A worker's side of the leases, with real pools; what the ledger decides is in its own tests."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -369,3 +370,31 @@ def test_a_minimum_is_asked_for_again_when_something_else_was_reported_meanwhile
     assert bench.hears(Claim(A, made=True)) == [Report(A, 0)]
     bench.hand.janitor.sweep(bench.clock())
     assert bench.said() == [Report(A, 1)]
+
+
+def test_a_server_whose_socket_cannot_be_sent_is_closed() -> None:
+    bench = Bench()
+    (session,) = bench.lends()
+    session.gives_back()
+    send = bench.leases._send
+
+    def without_room(message: Any, descriptors: Sequence[int]) -> None:
+        if descriptors:
+            raise OSError("too many open files")
+        send(message, descriptors)
+
+    bench.leases._send = without_room
+    assert bench.hears(Take(1, A, move=True, due=True)) == [Yielded(1, A, How.CLOSING), Returned(A)]
+    assert bench.pool.open == bench.leases.of_pool(A) == 0
+
+
+def test_a_look_that_fails_is_not_the_last() -> None:
+    bench = Bench()
+    bench.hand.session().asks()
+    bench.said()
+    pool = bench.pool
+    bench.leases.pools = {A: object()}  # type: ignore[dict-item]
+    with pytest.raises(AttributeError):
+        bench.looks()
+    bench.leases.pools = {A: pool}
+    assert len(bench.looks(1)) == 1
