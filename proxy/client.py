@@ -21,7 +21,7 @@ from protocol.report import NoticeResponse
 from protocol.startup import CancelRequest
 from proxy.auth import authenticate, is_our_own_user
 from proxy.cancel import LONG, SHORT
-from proxy.connection import Connection, ConnectionLost
+from proxy.connection import NOWHERE, Connection, ConnectionLost
 from proxy.credentials import learn_credential
 from proxy.entry import agree_on_version, first_packet
 from proxy.errors import (
@@ -268,6 +268,10 @@ class Client:
             return
         if isinstance(packet, CancelRequest):
             await self._forward_cancel(packet)
+            return
+        if self.peer == NOWHERE:
+            # Rules could not be applied to it, and it hears nothing.
+            self.finish(None, ClientClosed.CLIENT_LOST)
             return
         self.connection.collect(collector)
         self.version = agree_on_version(packet)

@@ -29,6 +29,9 @@ WRITE_HIGH: Final = 64 * 1024
 """Unsent bytes on a connection from which its other side is read no further."""
 WRITE_LOW: Final = 16 * 1024
 
+NOWHERE: Final = ("unknown", 0)
+"""Where somebody is who had reset a TCP connection before it was accepted."""
+
 Receiver = Callable[[bytes, int], None]
 T = TypeVar("T")
 
@@ -212,8 +215,10 @@ class Connection(asyncio.Protocol):
         return self.transport.get_write_buffer_size()
 
     def peer(self) -> tuple[str, int]:
-        """Address and port of the other side; ("unix", 0) on a unix socket."""
-        return _address(self.transport.get_extra_info("peername"))
+        """Address and port of the other side; ("unix", 0) on a unix socket, NOWHERE for who is gone."""
+        name = self.transport.get_extra_info("peername")
+        found = None if name else self.socket()
+        return NOWHERE if found is not None and found.family != socket.AF_UNIX else _address(name)
 
     def local(self) -> tuple[str, int]:
         """Our own address and port of this connection."""
