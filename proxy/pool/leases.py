@@ -70,7 +70,7 @@ class RemoteLeases:
         carrier: Carrier,
     ) -> None:
         self.pools: Mapping[PoolKey, Pool] = {}
-        self.asked: dict[PoolKey, Report] = {}
+        self.asked: set[PoolKey] = set()
         self.contended = False
         self._send = send
         self._clock = clock
@@ -81,7 +81,8 @@ class RemoteLeases:
         self._users: Counter[str] = Counter()
         self._granted: PoolKey | None = None
         self._minimal: set[PoolKey] = set()
-        self._claimed: dict[PoolKey, Report] = {}
+        self._claimed: set[PoolKey] = set()
+        self._told: dict[PoolKey, Report] = {}
         self._told_at: dict[PoolKey, int] = {}
         self._due: dict[PoolKey, deque[Take]] = {}
         self._below: dict[PoolKey, int] = {}
@@ -111,12 +112,12 @@ class RemoteLeases:
             return False
         report = self._report(key, self._clock())
         if since is not None and report.lacking:
-            self.asked[key] = report
+            self.asked.add(key)
             self._tell(report)
             self._look_later()
         elif key not in self._minimal:
             self._minimal.add(key)
-            self._send(Report(key, 1), ())
+            self._tell(Report(key, 1))
         return False
 
     def give_back(self, key: PoolKey) -> None:
@@ -171,7 +172,7 @@ class RemoteLeases:
                     del self._below[message.key]
 
     def _on_grant(self, key: PoolKey) -> None:
-        self.asked.pop(key, None)
+        self.asked.discard(key)
         self._granted = key
         pool = self.pools.get(key)
         if pool is not None:
@@ -185,16 +186,15 @@ class RemoteLeases:
 
     def _on_claim(self, claim: Claim) -> None:
         if not claim.made:
-            self._claimed.pop(claim.key, None)
+            self._claimed.discard(claim.key)
             return
-        report = self._report(claim.key, self._clock(), claims=claim.key in self.asked)
-        self._claimed[claim.key] = report
-        self._tell(report)
+        self._claimed.add(claim.key)
+        self._tell(self._report(claim.key, self._clock(), claims=claim.key in self.asked))
         self._look_later()
 
     def _on_take(self, take: Take) -> None:
         # The ledger counts one less to spare from now on, whatever comes of it.
-        self._told_at.pop(take.key, None)
+        self._told.pop(take.key, None)
         pool = self.pools.get(take.key)
         if pool is None or not pool.open:
             self._send(Yielded(take.number, take.key, How.KEPT), ())
@@ -274,29 +274,26 @@ class RemoteLeases:
             if self.asked or self._claimed:
                 self._look_later()
             else:
+                self._told.clear()
                 self._told_at.clear()
 
     def _look_at_all(self, now: int) -> None:
-        for key in list(self.asked):
+        for key in self.asked | self._claimed:
             self._renew(key, now)
-        for key, told in list(self._claimed.items()):
-            if key in self.asked:
-                continue
-            report = self._report(key, now, claims=False)
-            self._claimed[key] = report
-            if report.spare != told.spare or now - self._told_at.get(key, 0) >= _TELL_LOAD:
-                self._tell(report)
 
     def _renew(self, key: PoolKey, now: int, *, at_once: bool = False) -> None:
-        """Say what a pool lacks now, if that is something else, or from time to time."""
-        told, report = self.asked[key], self._report(key, now)
+        """Say how a pool stands, if that is other than what was said last, and from time to time."""
+        report = self._report(key, now, claims=key in self.asked)
         if not report.lacking:
-            del self.asked[key]
-        else:
-            self.asked[key] = report
-        fields = (report.lacking > 0, report.spare, report.reserve)
-        same = fields == (told.lacking > 0, told.spare, told.reserve)
-        if at_once or not same or now - self._told_at.get(key, 0) >= _TELL_LOAD:
+            self.asked.discard(key)
+        told = self._told.get(key)
+        if (
+            at_once
+            or told is None
+            or (report.lacking > 0, report.spare, report.reserve)
+            != (told.lacking > 0, told.spare, told.reserve)
+            or now - self._told_at[key] >= _TELL_LOAD
+        ):
             self._tell(report)
 
     def _report(self, key: PoolKey, now: int, *, claims: bool = True) -> Report:
@@ -309,6 +306,7 @@ class RemoteLeases:
         return Report(key, short, since, reserve, load(pool), len(spare_servers(pool, now, _RESTED)))
 
     def _tell(self, report: Report) -> None:
+        self._told[report.key] = report
         self._told_at[report.key] = self._clock()
         if not report.lacking:
             # The newest report counts: what was asked for a minimum is to be asked again.

@@ -398,3 +398,19 @@ def test_a_look_that_fails_is_not_the_last() -> None:
         bench.looks()
     bench.leases.pools = {A: pool}
     assert len(bench.looks(1)) == 1
+
+
+def test_what_can_be_spared_is_told_also_after_the_pool_itself_lacked_something() -> None:
+    bench = Bench()
+    (session,) = bench.lends()
+    session.gives_back()
+    bench.looks(0.1)
+    assert bench.hears(Claim(A, made=True)) == [Report(A, 0, spare=1)]
+    session.asks()
+    waiting = bench.hand.session()
+    waiting.asks()
+    bench.looks()
+    waiting.leaves()
+    session.gives_back()
+    assert bench.looks() == [Report(A, 0)]
+    assert bench.looks() == [Report(A, 0, spare=1)]

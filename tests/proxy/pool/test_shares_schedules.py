@@ -13,6 +13,7 @@ import pytest
 
 from proxy.pool import states
 from proxy.pool.interfaces import PoolKey
+from tests.support.clock import SECOND
 from tests.support.crew import Crew, Hand
 from tests.support.doubles import FakeSession, make_settings
 
@@ -194,3 +195,31 @@ def test_in_any_order_of_events_limits_hold_and_everybody_is_served(block: int) 
             schedule.end()
         except Exception as error:
             raise AssertionError(f"seed {seed}: {schedule.limits}, {schedule.log[-30:]}") from error
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_nobody_waits_beside_a_server_that_another_worker_has_idle(workers: int) -> None:
+    dice = random.Random(workers)
+    crew = Crew(workers, make_settings(default_pool_size=8, query_wait_timeout=0, server_lifetime=10_000))
+    hands = list(crew.hands.values())
+    clients = [hands[at % workers].session() for at in range(32)]
+    busy_until = dict.fromkeys(clients, 0)
+    rests_until = {client: crew.clock() + dice.randrange(SECOND) for client in clients}
+    for _ in range(4000):
+        crew.step(0.005)
+        now = crew.clock()
+        for client in clients:
+            if client.server is not None and busy_until[client] <= now:
+                client.gives_back()
+                rests_until[client] = now + int(dice.choice([0, 0, 0, 0.05, 0.3, 2]) * SECOND)
+            if client.server is None and not client.waits and rests_until[client] <= now:
+                client.asks()
+            if client.server is not None and busy_until[client] <= now:
+                busy_until[client] = now + int(dice.choice([0.005, 0.01, 0.1]) * SECOND)
+        waited = max((now - client.waiting_since for client in clients if client.waits), default=0)
+        idle = [server for hand in hands for server in hand.in_state(states.IDLE)]
+        rested = max((now - server.released_at for server in idle), default=0)
+        assert min(waited, rested) <= SECOND // 20, (waited, rested)
+    opened = sum(len(hand.dialler.dialled) for hand in hands)
+    assert opened == 8, "servers move, and are not closed and opened"
+    assert crew.shares.moved > 20
