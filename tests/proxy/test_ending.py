@@ -1,6 +1,5 @@
 """How a worker ends that has lost its supervisor; the other ways are in test_worker and test_member."""
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,14 +10,14 @@ from proxy.letters import Drained, Stop
 from tests.support import messages as m
 from tests.support.one_of_many import OneOfMany
 from tests.support.rig import eventually
+from tests.support.running import process_as_before
 from tests.support.script import Conversation
 
 
 @pytest.fixture(autouse=True)
-def no_frozen_objects() -> Iterator[None]:
-    """A worker freezes what lives at its start; tests want it back."""
-    yield
-    gc.unfreeze()
+def as_before() -> Iterator[None]:
+    with process_as_before():
+        yield
 
 
 def transactions(conversation: Conversation) -> None:

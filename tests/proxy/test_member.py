@@ -1,7 +1,6 @@
 """A worker that is one of many: whom it takes over, what it reports, what it is told."""
 
 import asyncio
-import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -17,13 +16,13 @@ from proxy.member import Member
 from tests.support import messages as m
 from tests.support.one_of_many import OneOfMany
 from tests.support.rig import eventually
+from tests.support.running import process_as_before
 
 
 @pytest.fixture(autouse=True)
-def no_frozen_objects() -> Iterator[None]:
-    """A worker freezes what lives at its start; tests want it back."""
-    yield
-    gc.unfreeze()
+def as_before() -> Iterator[None]:
+    with process_as_before():
+        yield
 
 
 @pytest.mark.both_loops

@@ -1,7 +1,6 @@
 """The whole of a worker: start, signals, reload, the timer, and the three ways to end."""
 
 import asyncio
-import gc
 import logging
 import resource
 import signal
@@ -23,28 +22,16 @@ from proxy.worker import Worker, run
 from tests.support import messages as m
 from tests.support.ports import free_port
 from tests.support.rig import eventually
-from tests.support.running import Running
+from tests.support.running import Running, process_as_before
 from tests.support.script import Conversation
 
 SIGNALS = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT]
 
 
 @pytest.fixture(autouse=True)
-def no_frozen_objects() -> Iterator[None]:
-    """A worker freezes what lives at its start; tests want it back."""
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def same_log_as_before() -> Iterator[None]:
-    """Reload sets up the log anew."""
-    logger = logging.getLogger("howdah")
-    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:] = handlers
-    logger.setLevel(level)
-    logger.propagate = propagate
+def as_before() -> Iterator[None]:
+    with process_as_before():
+        yield
 
 
 @pytest.mark.both_loops

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ from config.problems import ConfigError, NotChangeable, UnknownSetting
 from tests.support import messages as m
 from tests.support.certificates import Pki
 from tests.support.rig import PATIENCE, Rig, eventually
+from tests.support.running import process_as_before
 from tests.support.script import Conversation, FakeServer
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    with process_as_before():
+        yield
 
 
 async def test_set_changes_one_setting_at_once() -> None:

@@ -4,15 +4,34 @@ Law: signals are noted and never installed; tests call what the loop would have 
 """
 
 import asyncio
+import gc
+import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import config
+from proxy import log
 from proxy.control import ShutdownMode
 from proxy.worker import Worker
 from tests.support.ports import free_port
 from tests.support.rig import PATIENCE, Peer, eventually
 from tests.support.script import FakeServer
+
+
+@contextmanager
+def process_as_before() -> Iterator[None]:
+    """A worker freezes what lives at its start, and a reload sets up the log: tests want it all back."""
+    root, ours = logging.getLogger(), logging.getLogger("howdah")
+    levels, propagate = (root.level, ours.level), ours.propagate
+    yield
+    for handler in [handler for handler in root.handlers if isinstance(handler, log.Handler)]:
+        root.removeHandler(handler)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    ours.propagate = propagate
+    gc.unfreeze()
 
 
 class Running:
