@@ -120,7 +120,7 @@ def _run_daemon(options: argparse.Namespace) -> int:
 
 
 def _start(report: "Report", options: argparse.Namespace) -> int:
-    from proxy import log, process, supervisor, worker
+    from proxy import log, process, worker
 
     settings = report.settings
     _import_what_comes_later(settings)
@@ -144,6 +144,8 @@ def _start(report: "Report", options: argparse.Namespace) -> int:
         _log_warnings(report, options)
         report_limits(settings)
         if settings.workers > 1:
+            from proxy import supervisor
+
             return supervisor.run(
                 settings, options.config, worker.serve, quiet=quiet, verbose=options.verbose
             )
@@ -170,6 +172,8 @@ def _import_what_comes_later(settings: "Settings") -> None:
     names = list(NEEDED_LATER)
     if settings.metrics_addr:
         names.append("proxy.metrics.http")
+    if settings.workers > 1:
+        names.append("proxy.supervisor")
     if settings.event_loop == "uvloop":
         names.append("uvloop")
     for name in names:
