@@ -40,7 +40,7 @@ class ScramError(ProtocolError):
     """A SCRAM message is malformed, or says what it must not."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Derive:
     """A request for SaltedPassword = PBKDF2(password, salt, iterations); `password` is in normal form."""
 
@@ -53,7 +53,7 @@ class Derive:
         return hashlib.pbkdf2_hmac("sha256", self.password, self.salt, self.iterations)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ScramVerifier:
     """What a server stores instead of a password: enough to check one, not enough to log in with."""
 
@@ -72,7 +72,7 @@ class ScramVerifier:
             raise ValueError("not a SCRAM-SHA-256 verifier")
         try:
             iterations = _number(parts[0], MAX_STORED_ITERATIONS)
-            salt, stored_key, server_key = map(_decoded, parts[1:])
+            salt, stored_key, server_key = [_decoded(part) for part in parts[1:]]
         except ScramError as error:
             raise ValueError(f"not a SCRAM-SHA-256 verifier: {error}") from None
         verifier = cls(iterations, salt, stored_key, server_key)
@@ -86,7 +86,7 @@ class ScramVerifier:
         return b"%b%d:%b$%b:%b" % (_PREFIX, self.iterations, salt, stored_key, server_key)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ScramKeys:
     """Both keys of a password under one salt: enough to log in to a server that stores the same verifier."""
 

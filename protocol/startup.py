@@ -28,7 +28,7 @@ _BAD_OPTIONS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Startup:
     """StartupMessage. `version` is major * 65536 + minor; `parameters` is empty unless major is 3."""
 
@@ -46,17 +46,17 @@ class Startup:
         return self.version & 0xFFFF
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SSLRequest:
     """The client asks whether it may begin TLS."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GSSENCRequest:
     """The client asks whether it may begin GSSAPI encryption."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CancelRequest:
     """Cancel what the connection with this key is doing. `pid` is a signed Int32, `secret` 4 to 256 bytes."""
 

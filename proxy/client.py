@@ -229,34 +229,36 @@ class Client:
     async def _run_login(self) -> None:
         try:
             await self._log_in()
-        except ConnectionLost:
-            pass
-        except LoginFailed as error:
-            self.lobby.count_login_failure(self)
-            self._log_refusal(error.message)
-            self.finish(LoginRefused(error.message, error.sqlstate), ClientClosed.LOGIN_FAILED)
-        except PoolerError as error:
-            self._log_refusal(error.message)
-            self.finish(error, ClientClosed.LOGIN_FAILED)
-        except ProtocolError as error:
-            self.finish(error, ClientClosed.PROTOCOL)
-        except TlsError as error:
-            self.finish(None, ClientClosed.TLS, f"{ClientClosed.TLS.value}: {error}")
         except Exception as error:
-            logger.error("%sinternal error during login", self.prefix, exc_info=error)
-            self.failed(error)
+            self._login_failed(error)
         finally:
             self._login = None
             self._lose_patience()
+
+    def _login_failed(self, error: Exception) -> None:
+        match error:
+            case LoginFailed():
+                self.lobby.count_login_failure(self)
+                self._refuse(LoginRefused(error.message, error.sqlstate))
+            case PoolerError():
+                self._refuse(error)
+            case ProtocolError():
+                self.finish(error, ClientClosed.PROTOCOL)
+            case TlsError():
+                self.finish(None, ClientClosed.TLS, f"{ClientClosed.TLS.value}: {error}")
+            case _ if not isinstance(error, ConnectionLost):
+                logger.error("%sinternal error during login", self.prefix, exc_info=error)
+                self.failed(error)
 
     def _lose_patience(self) -> None:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
 
-    def _log_refusal(self, text: str) -> None:
+    def _refuse(self, error: PoolerError) -> None:
         if self.wishes is not None:
-            logger.info("%slogin failed: %s: %s", self.prefix, _who(self.wishes), printable(text))
+            logger.info("%slogin failed: %s: %s", self.prefix, _who(self.wishes), printable(error.message))
+        self.finish(error, ClientClosed.LOGIN_FAILED)
 
     async def _log_in(self) -> None:
         collector = Collector(LOGIN_CAPS)

@@ -67,7 +67,7 @@ def _is_usable(iterations: bytes) -> bool:
     return iterations.isdigit() and len(iterations) < 10 and 0 < int(iterations) <= MAX_STORED_ITERATIONS
 
 
-@dataclass(slots=True)
+@dataclass
 class Credentials:
     """What a pool's servers may be opened with, beside what is configured. `learnt`: from clients' logins,
     the latest first. `served`: by which a server was opened last; `refused`: how many were not taken since.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MOST: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Welcome:
     """`values` are what the session has at its beginning; `greeting` is the pool's that it was made of."""
 

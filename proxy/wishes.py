@@ -31,7 +31,7 @@ class BadStartup(PoolerError):
     """The startup packet asks for what cannot be."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Wishes:
     """`tracked` and `applied` hold names in lower case; `extensions` are the protocol options (`_pq_.`)."""
 
