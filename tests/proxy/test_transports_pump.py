@@ -20,6 +20,7 @@ from tests.support.sockets import Noted, reset, rest, tcp_pair
 
 BATCH = 64
 CHUNK = 127 * 1024
+CALM = 16
 
 
 class Turned:
@@ -173,6 +174,43 @@ def test_who_sends_much_gets_one_read_in_a_turn(turned: Turned) -> None:
     assert 0 < len(greedy.got) <= CHUNK < sent
     turned.turn()
     assert modest.got == b"x"
+
+
+def test_who_speaks_all_the_time_alone_keeps_a_newcomer_waiting_for_a_bounded_time(turned: Turned) -> None:
+    talker, newcomer = turned.wire(), turned.wire()
+    talker.on_data = lambda data: talker.transport.write(data)
+    served = []
+    for number in range(100):
+        if number == 50:
+            turned.far[1].send(b"x")
+        turned.far[0].send(b"x")
+        turned.turn()
+        served.append(bool(newcomer.got))
+    assert len(talker.got) >= 95
+    assert not any(served[:50])
+    assert all(served[50 + CALM :])
+
+
+@pytest.mark.parametrize("way", ["aborted", "given away", "paused"])
+def test_who_would_be_the_next_to_speak_and_leaves_is_asked_no_more(turned: Turned, way: str) -> None:
+    talker, other = turned.wire(), turned.wire()
+    talker.on_data = lambda data: talker.transport.write(data)
+    for _ in range(2 * CALM - 2):
+        turned.far[0].send(b"x")
+        turned.turn()
+    got = bytes(talker.got)
+    turned.far[0].send(b"unread")
+    if way == "given away":
+        transports.detach(talker.transport).close()
+    elif way == "aborted":
+        talker.transport.abort()
+    else:
+        talker.transport.pause_reading()
+    turned.far[1].send(b"x")
+    turned.turn()
+    assert talker.got == got
+    assert other.got == b"x"
+    talker.transport.resume_reading()
 
 
 def test_there_is_no_turn_inside_a_turn(turned: Turned) -> None:
