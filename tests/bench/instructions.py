@@ -20,6 +20,8 @@ from pathlib import Path
 from tests.bench.micro import World, exchanges, ready
 
 _FEW, _MANY = 4, 40
+# Now and then the allocator takes new memory, which is nobody's: of several series the shortest counts.
+_TIMES = 3
 # Transactions with more bytes than this are done fewer times.
 _LARGE = 10_000
 _REQUESTS = """
@@ -91,7 +93,8 @@ def per_transaction(dumps: list[str]) -> Mapping[str, float]:
     series: dict[str, dict[int, int]] = {}
     for dump in dumps:
         if found := _DUMP.search(dump):
-            series.setdefault(found[1], {})[int(found[2])] = int(found[3])
+            totals = series.setdefault(found[1], {})
+            totals[int(found[2])] = min(int(found[3]), totals.get(int(found[2]), sys.maxsize))
     return {
         name: (totals[max(totals)] - totals[min(totals)]) / (max(totals) - min(totals))
         for name, totals in series.items()
@@ -105,7 +108,7 @@ def _run_under_callgrind(library: str) -> None:
         world: World = ready(exchange)
         size = sum(map(len, (*exchange.request, *exchange.reply)))
         short = _FEW if size > _LARGE else _MANY
-        for times in (short, 2 * short):
+        for times in (short, 2 * short) * _TIMES:
             requests.begin()
             world.run(exchange, times)
             requests.end(f"{exchange.name}/{times}".encode())

@@ -138,7 +138,7 @@ class Exchange:
     """One transaction: what the client sends and what PostgreSQL answers, in chunks as from a socket.
 
     `waiting`: there is no server for it at once, as when there are more clients than servers. `before`: what
-    has to be done once by whoever wants to do it.
+    has to be done once by whoever wants to do it. `idle`: so many other clients do nothing.
     """
 
     name: str
@@ -146,6 +146,7 @@ class Exchange:
     reply: tuple[bytes, ...]
     waiting: bool = False
     before: "Exchange | None" = None
+    idle: int = 0
 
 
 def chunks(data: bytes, size: int = _SERVER_CHUNK) -> tuple[bytes, ...]:
@@ -178,6 +179,7 @@ def exchanges() -> list[Exchange]:
     return [
         Exchange("simple", (query,), (columns + row + done + ready,)),
         Exchange("simple, waits", (query,), (columns + row + done + ready,), waiting=True),
+        Exchange("simple, crowd", (query,), (columns + row + done + ready,), idle=10_000),
         Exchange("extended", (batch,), (parsed + bound + columns + row + done + ready,)),
         Exchange(
             "prepared",
@@ -203,7 +205,7 @@ class World:
         manager = PoolManager(settings, self.neighbours, random.Random(1), self.neighbours.clock)
         now = self.neighbours.clock()
         self.pool = manager.pool(manager.database("app", now), "alice")
-        self.clients = [self._client() for _ in range(2)]
+        self.clients = [self.client() for _ in range(2)]
         # The first request has the pool dial its server; the server's login is not what is measured here.
         self.clients[0].data_received(message(tags.QUERY, b"\0"))
         (self.server,) = self.neighbours.dialled
@@ -214,7 +216,8 @@ class World:
         )
         self.check()
 
-    def _client(self) -> Connection:
+    def client(self) -> Connection:
+        """One more, logged in."""
         client = Connection(self.neighbours)
         client.connection_made(CountingTransport())
         session = Session(self.neighbours, client, self.pool, frontend_caps(), self.pool.tracked.unknown)
@@ -236,7 +239,7 @@ class World:
 
     def _run_in_turns(self, exchange: Exchange, count: int) -> None:
         """Whoever has been answered asks again at once, while the other's request has the server."""
-        busy, other = (client.data_received for client in self.clients)
+        busy, other = (client.data_received for client in self.clients[:2])
         from_server = self.server.connection.data_received
         for chunk in exchange.request:
             busy(chunk)
@@ -266,6 +269,7 @@ def _counting(connection: Connection) -> CountingTransport:
 def ready(exchange: Exchange) -> World:
     """A world in which this has been done often enough to be done as always."""
     world = World()
+    world.clients += [world.client() for _ in range(exchange.idle)]
     if exchange.before is not None:
         world.run(exchange.before, 1)
     world.run(exchange, 60)

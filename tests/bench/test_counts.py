@@ -28,6 +28,12 @@ def test_every_transaction_has_its_numbers() -> None:
         assert counts.kept(kind).keys() == names
 
 
+@pytest.mark.parametrize("kind", ["calls", "writes", counts.INTERPRETED, counts.COMPILED])
+def test_ten_thousand_idle_clients_cost_a_transaction_next_to_nothing(kind: str) -> None:
+    kept = counts.kept(kind)
+    assert kept["simple, crowd"] <= 1.02 * kept["simple"]
+
+
 def test_what_is_worse_at_all_is_found() -> None:
     assert changes("calls", {"simple": 22}, {"simple": 23}) == [Change("calls", "simple", 22, 23)]
     assert changes("calls", {"simple": 22}, {"simple": 22}) == []
@@ -61,6 +67,7 @@ def test_what_a_long_series_has_more_than_a_short_is_per_transaction() -> None:
     dump = "version: 1\ndesc: Trigger: Client Request: {}\n\nevents: Ir\nsummary: {}\n"
     last = "desc: Trigger: Program termination\n"
     dumps = [dump.format("simple/40", 1040), dump.format("simple/80", 2040), last]
+    dumps += [dump.format("simple/40", 1090), dump.format("simple/80", 9040)]
     assert instructions.per_transaction(dumps) == {"simple": 25.0}
 
 
