@@ -287,7 +287,7 @@ class AuthQuery:
                     text = "%sauth_query needs the search_path of %s"
                     logger.info(text, question.where, printable(source.user))
                 return rows
-            error_response = ErrorResponse.decode(question.error[5:])
+            error_response = _decoded(question.where, question.error)
             if error_response.sqlstate in _NO_TEXT:
                 return None
             if not (safe and error_response.sqlstate in _NOT_FOUND):
@@ -348,6 +348,14 @@ def _failed(text: str) -> AuthQueryFailed:
     """The log gets the reason, and the client none."""
     logger.warning("%s", text)
     return AuthQueryFailed()
+
+
+def _decoded(where: str, error: bytes) -> ErrorResponse:
+    """PostgreSQL's ErrorResponse. Raises AuthQueryFailed for what is none: the client is not to blame."""
+    try:
+        return ErrorResponse.decode(error[5:])
+    except ProtocolError as broken:
+        raise _failed(f"{where}auth_query failed: {broken}") from None
 
 
 def _error(where: str, error: ErrorResponse) -> PoolerError:

@@ -132,6 +132,7 @@ async def test_a_name_that_is_no_text_to_postgresql_is_unknown(code: str) -> Non
         (error("42501", "permission denied"), "ERROR | 42501 | permission denied | because | do this"),
         (m.data_row(["alice", "x" * (1 << 20)]), "auth_query failed"),
         (m.message(b"W"), "auth_query failed"),
+        (m.message(b"E", b"M"), "auth_query failed: string without a terminator"),
     ],
 )
 async def test_an_answer_that_is_none_is_logged_in_full_and_the_client_hears_little(
