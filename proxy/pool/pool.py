@@ -42,7 +42,7 @@ _SERVICEABLE: Final = (states.IDLE, states.ACTIVE, states.USED, states.TESTED, s
 class Pool:
     """Times are nanoseconds. A reload replaces `settings` (what holds for this pool) and `common` (what holds
     for all) as a whole; what each transaction needs of the latter is kept apart (`apply`). `open` counts the
-    servers in all states, those that are closing too.
+    servers in all states, those that are closing too. `newest` became idle last, whatever it is by now.
     """
 
     __slots__ = (
@@ -105,7 +105,6 @@ class Pool:
         self.hosts = hosts
         self.dialler = dialler
         self.servers: tuple[dict[PooledServer, None], ...] = tuple({} for _ in states.SERVER_STATES)
-        # The server that became idle last, whatever it is by now: `choose` need not look for it.
         self.newest: PooledServer | None = None
         self.waiting: dict[PooledSession, None] = {}
         self.sessions: dict[PooledSession, SweptSession] = {}
