@@ -245,8 +245,7 @@ class RemoteLeases:
             self._send(Yielded(take.number, take.key, How.CLOSING), ())
             server.close(ServerClosed.EVICTED)
             return
-        del pool.servers[server.state][server]
-        pool.open -= 1
+        pool.forget(server)
         data, descriptor = cargo
         try:
             self._send(Yielded(take.number, take.key, How.MOVED, data), (descriptor,))

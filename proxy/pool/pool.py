@@ -142,9 +142,7 @@ class Pool:
         return known
 
     def apply(self, common: Settings) -> None:
-        """Take new settings. To read one takes longer than most else that is done for a transaction: so
-        these.
-        """
+        """Take new settings, and copy those that are read for each transaction."""
         self.common = common
         self.round_robin: bool = common.server_round_robin
         self.check_delay = int(common.server_check_delay * SECOND)
@@ -280,14 +278,18 @@ class Pool:
 
     def gone(self, server: PooledServer, now: int) -> None:
         """PostgreSQL has closed, or was given up: the slot is free."""
-        del self.servers[server.state][server]
-        self.newest = None
-        self.open -= 1
+        self.forget(server)
         self.leases.give_back(self.key)
         if self.waiting and (refusal := self._hopeless(now)) is not None:
             self.refuse_waiting(refusal, ClientClosed.SERVER_REFUSED)
         if self.waiting:
             self.demand(now)
+
+    def forget(self, server: PooledServer) -> None:
+        """A server is not of this pool any more: it is gone, or another worker has it."""
+        del self.servers[server.state][server]
+        self.newest = None
+        self.open -= 1
 
     def move(self, server: PooledServer, state: int) -> None:
         """Change the state of a server."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from proxy.pool import states
 from proxy.pool.interfaces import PoolKey
 from proxy.pool.leasing import Arrival, Forget, Grant, How, Report, Returned, Take, Yielded
 from proxy.reasons import ServerClosed
@@ -155,3 +156,14 @@ def test_a_server_whose_socket_cannot_be_sent_is_closed() -> None:
     bench.leases._send = without_room
     assert bench.hears(Take(1, A, move=True, due=True)) == [Yielded(1, A, How.CLOSING), Returned(A)]
     assert bench.pool.open == bench.leases.of_pool(A) == 0
+
+
+def test_a_server_that_was_given_away_is_lent_to_nobody_here() -> None:
+    bench = Bench()
+    (session,) = bench.lends()
+    given = session.server
+    session.gives_back()
+    bench.hears(Take(1, A, move=True, due=True))
+    assert session.asks() is None
+    assert given is not None
+    assert given.state == states.IDLE
