@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from config.settings import Settings
+from config.types import EventLoop
 from proxy import process
 from proxy.binding import Binding, ListenError
 from proxy.child import Child
@@ -27,7 +28,7 @@ from proxy.roster import Roster
 from proxy.signals import Signals
 from proxy.steward import Steward
 from proxy.template import Become
-from proxy.version import is_compiled, version_text
+from proxy.version import is_compiled, is_pump_built, version_text
 
 logger = logging.getLogger("howdah")
 
@@ -193,7 +194,8 @@ class Supervisor:
         self.entrance.resume()
         if self.roster.complete and not self.is_up:
             self.is_up = True
-            version = version_text(compiled=is_compiled())
+            pump = is_pump_built() and self.settings.event_loop is EventLoop.UVLOOP
+            version = version_text(compiled=is_compiled(), pump=pump)
             logger.info("process up: %s, %d workers", version, len(self.workers))
             process.notify_ready()
 

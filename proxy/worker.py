@@ -171,8 +171,8 @@ class Worker:
         self._sweep_later(asyncio.get_running_loop().time())
         self.garbage.settle()
         if self._member is None:
-            build = self.observer.build()
-            logger.info("process up: %s, %s", version_text(compiled=build.compiled), build.event_loop)
+            it = self.observer.build()
+            logger.info("process up: %s, %s", version_text(compiled=it.compiled, pump=it.pump), it.event_loop)
             process.notify_ready()
         self.started.set()
         await self.ending.over.wait()
