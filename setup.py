@@ -16,12 +16,25 @@ from setuptools._distutils.ccompiler import new_compiler
 from setuptools._distutils.errors import CompileError
 from setuptools._distutils.sysconfig import customize_compiler
 
+# Those that a transaction passes through, and a login. In a compiled coroutine no `raise` without an error may
+# stand behind an await, and no two handlers of one try may share a name.
 HOT = (
+    "protocol/client_login.py",
+    "protocol/conversation.py",
     "protocol/framer.py",
     "protocol/looks.py",
     "protocol/outstanding.py",
     "protocol/rename.py",
+    "protocol/scram.py",
+    "protocol/startup.py",
+    "proxy/auth.py",
+    "proxy/cancel.py",
+    "proxy/client.py",
     "proxy/connection.py",
+    "proxy/credentials.py",
+    "proxy/entry.py",
+    "proxy/lobby.py",
+    "proxy/names.py",
     "proxy/notes.py",
     "proxy/pieces.py",
     "proxy/pool/choice.py",
@@ -33,6 +46,7 @@ HOT = (
     "proxy/pool/statements.py",
     "proxy/pool/stats.py",
     "proxy/prepared.py",
+    "proxy/rotation.py",
     "proxy/server.py",
     "proxy/session.py",
     "proxy/session_flow.py",
@@ -45,7 +59,11 @@ HOT = (
     "proxy/statement_replies.py",
     "proxy/statement_settings.py",
     "proxy/statement_sql.py",
+    "proxy/talk.py",
+    "proxy/turnstile.py",
     "proxy/unnamed.py",
+    "proxy/welcome.py",
+    "proxy/wishes.py",
 )
 COMPILER = "mypy>=2.4,<3"
 # When pip builds, the libraries of the daemon are not installed: they do not matter to hot files.
