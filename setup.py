@@ -16,8 +16,8 @@ from setuptools._distutils.ccompiler import new_compiler
 from setuptools._distutils.errors import CompileError
 from setuptools._distutils.sysconfig import customize_compiler
 
-# Those that a transaction passes through, and a login. In a compiled coroutine no `raise` without an error may
-# stand behind an await, and no two handlers of one try may share a name.
+# Those that a transaction passes through, and a login. In a compiled coroutine no `raise` without an error
+# may stand behind an await, and no two handlers of one try may share a name.
 HOT = (
     "protocol/client_login.py",
     "protocol/conversation.py",
