@@ -138,10 +138,11 @@ static void wire_watch(Wire *self) {
     }
 }
 
-/* connection_lost is due. */
+/* connection_lost is due. Who comes here with an exception leaves with it. */
 static void wire_lose_soon(Wire *self) {
-    PyObject *lose, *handle = NULL;
+    PyObject *lose, *handle = NULL, *type, *error, *traceback;
 
+    PyErr_Fetch(&type, &error, &traceback);
     self->lost = self->closing = 1;
     wire_watch(self);
     lose = PyObject_GetAttr((PyObject *)self, s_lose);
@@ -153,6 +154,7 @@ static void wire_lose_soon(Wire *self) {
         report(self);
     }
     Py_XDECREF(handle);
+    PyErr_Restore(type, error, traceback);
 }
 
 /* Close at once, whatever is unsent. Takes the reference. */

@@ -235,6 +235,21 @@ def test_what_is_no_bytes_is_refused_and_the_stream_is_whole(turned: Turned) -> 
     assert turned.far[0].recv(99) == b"right"
 
 
+@pytest.mark.parametrize("way", ["write", "writelines"])
+def test_what_is_no_bytes_behind_something_unsent_is_refused_and_ends_the_stream(
+    turned: Turned, way: str
+) -> None:
+    one = turned.wire()
+    one.transport.write(bytes(64 << 20))
+    assert one.transport.get_write_buffer_size()
+    write: object = getattr(one.transport, way)
+    with pytest.raises(TypeError):
+        write(["text"] if way == "writelines" else "text")  # type: ignore[operator]
+    turned.settle()
+    assert one.told[-1] == "lost"
+    assert not turned.reports
+
+
 def test_a_wire_is_made_by_a_pump_only_and_from_a_socket() -> None:
     module = pump_module()
     with pytest.raises(TypeError):
