@@ -57,12 +57,10 @@ class Entrance:
 
     def resume(self) -> None:
         """Something has changed: see whether somebody can take clients."""
-        if self._exhausted is not None or self._choose() is None:
-            return
         while self._homeless and (number := self._choose()) is not None:
             self._give(number, self._homeless.popleft())
-        loop = asyncio.get_running_loop()
-        if not self._accepting:
+        if not self._accepting and self._choose() is not None:
+            loop = asyncio.get_running_loop()
             self._accepting = [*self._binding.tcp, *self._binding.unix]
             for sock in self._accepting:
                 loop.add_reader(sock, self._accept, sock)
@@ -74,6 +72,8 @@ class Entrance:
         self._accepting = []
 
     def _choose(self) -> int | None:
+        if self._exhausted is not None:
+            return None
         return self._roster.choose(time.monotonic(), self._has_room)
 
     def _has_room(self, number: int) -> bool:
@@ -119,7 +119,7 @@ class Entrance:
         try:
             handle.link.send(Adopt(self._roster.others(number)), [client.fileno()])
         except OSError as error:
-            self._homeless.append(client)
+            self._homeless.appendleft(client)
             self._be_exhausted(error)
             return
         self._roster.given(number, time.monotonic())

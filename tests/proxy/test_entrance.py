@@ -17,6 +17,7 @@ from proxy.entrance import Entrance
 from proxy.frames import Frames, receive_once
 from proxy.handle import WorkerHandle
 from proxy.letters import Adopt
+from proxy.link import Link
 from proxy.roster import Roster
 from tests.support.ports import free_port
 from tests.support.rig import eventually
@@ -269,3 +270,29 @@ async def test_closing_tcp_refuses_newcomers(porch: Porch) -> None:
     with pytest.raises(ConnectionRefusedError):
         porch.knock()
     assert not porch.entrance.listening
+
+
+async def test_without_room_to_queue_a_client_it_waits_here(
+    porch: Porch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entrance, "_PAUSE", 0.05)
+    porch.serve(1)
+    clients = [porch.knock() for _ in range(2)]
+    await eventually(lambda: porch.roster.places[1].clients == 2)
+    porch.lose(1)
+    sends = []
+
+    def fail(self: Link, *_: object) -> None:
+        sends.append(1)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Link, "send", fail)
+        porch.serve(1)
+        assert len(sends) == 1
+        porch.knock()
+        await eventually(lambda: len(sends) == 2)
+        assert porch.roster.places[1].clients == 0
+    await eventually(lambda: porch.roster.places[1].clients == 3)
+    came = [sock.getpeername() for _, sock in porch.given(1)]
+    assert came[:2] == [client.getsockname() for client in clients]
