@@ -205,8 +205,11 @@ class Deputy:
         await wait(until.order.database)
 
     async def _prepare(self, prepare: Prepare) -> Agreed:
+        # Should this fail, what was prepared before must not be taken in its place.
+        self._prepared = None
         problems = self._worker.problems_with(prepare.settings)
-        self._prepared = None if problems else prepare.settings
+        if not problems:
+            self._prepared = prepare.settings
         return Agreed(tuple(problems))
 
     async def _commit(self, commit: Commit) -> None:

@@ -49,6 +49,20 @@ async def test_settings_are_tried_before_they_are_taken(monkeypatch: pytest.Monk
             await ask(Commit())
 
 
+async def test_settings_that_cannot_be_tried_do_not_bring_back_those_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Together(1, script) as together:
+        worker, ask = together[1].worker, together.workers[1].calls.ask
+        assert await ask(Prepare(worker.settings.with_value("query_timeout", "9"))) == Agreed()
+        monkeypatch.setattr(worker, "problems_with", lambda settings: 1 // 0)
+        with pytest.raises(CallFailed, match="division"):
+            await ask(Prepare(worker.settings.with_value("query_timeout", "8")))
+        with pytest.raises(CallFailed, match="not agreed"):
+            await ask(Commit())
+        assert worker.settings.query_timeout not in (8, 9)
+
+
 async def test_a_log_that_cannot_be_opened_is_a_problem() -> None:
     async with Together(1, script) as together:
         settings = together.fleet.settings.with_value("logfile", "/nowhere/howdah.log")
