@@ -40,6 +40,9 @@ class Child:
                 os.kill(self.pid, signal.SIGKILL)
 
     def _look(self) -> None:
+        # One of ours is found by its number until it is buried.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:

@@ -65,3 +65,11 @@ async def test_one_that_is_forgotten_is_heard_of_no_more(sleeper: "subprocess.Po
     await asyncio.to_thread(sleeper.wait)
     await asyncio.sleep(0.1)
     assert not over.is_set()
+
+
+async def test_a_child_of_ours_need_not_be_buried_to_be_heard_of(sleeper: "subprocess.Popen[bytes]") -> None:
+    over = asyncio.Event()
+    Child(sleeper.pid, over.set)
+    sleeper.kill()
+    async with asyncio.timeout(DEADLINE):
+        await over.wait()
