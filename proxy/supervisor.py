@@ -90,6 +90,7 @@ class Supervisor:
             number, self.settings, path, quiet, verbose
         )
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._leaving = False
         self._over = asyncio.Event()
 
     # Running.
@@ -216,6 +217,9 @@ class Supervisor:
             self._on_ended(handle)
         elif self.mode is None:
             handle.child.kill()
+        else:
+            # It may be at its last lines in the log.
+            asyncio.get_running_loop().call_later(_FAREWELL, handle.child.kill)
         self._end_if_drained()
 
     def _on_ended(self, handle: WorkerHandle) -> None:
@@ -237,9 +241,11 @@ class Supervisor:
             close_all(descriptors)
             return
         handler = self.handlers.get(type(message))
+        if handler is None:
+            logger.error("nobody knows what to do with %s of %s", type(message).__name__, handle)
+            close_all(descriptors)
+            return
         try:
-            if handler is None:
-                raise TypeError(f"nobody knows what to do with {type(message).__name__}")
             handler(handle, message, descriptors)
         except Exception:
             logger.exception("a message from %s", handle)
@@ -279,7 +285,11 @@ class Supervisor:
 
     def _end_if_drained(self) -> None:
         mode = self.mode
-        if mode is None or any(handle.drained is not mode for handle in self.workers.values()):
+        if (
+            mode is None
+            or self._leaving
+            or any(handle.drained is not mode for handle in self.workers.values())
+        ):
             return
         for handle in self.workers.values():
             handle.link.send(End())
@@ -289,6 +299,7 @@ class Supervisor:
         self._take_leave()
 
     def _take_leave(self) -> None:
+        self._leaving = True
         self.entrance.close()
         self._after("farewell", _FAREWELL, self._kill_all)
 

@@ -258,6 +258,8 @@ async def test_a_message_that_nobody_knows_harms_nobody(
     os.close(reading)
     await eventually(lambda: "nobody knows what to do with str" in caplog.text)
     assert len(stage.supervisor.workers) == 2
+    with pytest.raises(BrokenPipeError):
+        os.write(writing, b"who reads?")
     os.close(writing)
     caplog.clear()
 
@@ -277,6 +279,10 @@ async def test_workers_end_when_all_are_drained(stage: Stage, mode: ShutdownMode
     await eventually(lambda: one.said(End) and two.said(End))
     assert not stage.task.done()
     one.die()
+    await eventually(lambda: len(stage.supervisor.workers) == 1)
+    two.link.send(Drained(mode))
+    await asyncio.sleep(0.02)
+    assert two.said(End) == [End()]
     two.die()
     assert await stage.code() == 0
     assert stage.nursery.stopped
@@ -311,6 +317,18 @@ async def test_who_does_not_take_leave_is_killed(stage: Stage, monkeypatch: pyte
     stage.supervisor.shutdown(ShutdownMode.IMMEDIATE)
     assert await stage.code() == 0
     await eventually(lambda: {actor.process.poll() for actor in stage.actors} == {-signal.SIGKILL})
+
+
+async def test_who_breaks_its_link_and_does_not_end_is_killed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_FAREWELL", 0.05)
+    one, two = stage.actors
+    stage.supervisor.shutdown(ShutdownMode.WAIT_FOR_CLIENTS)
+    two.die()
+    one.link.close()
+    assert await stage.code() == 0
+    await eventually(lambda: one.process.poll() == -signal.SIGKILL)
 
 
 async def test_a_pooler_without_workers_ends_at_once() -> None:
