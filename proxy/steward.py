@@ -28,6 +28,9 @@ PERIOD: Final = 0.05
 GRACE: Final = 0.25
 """Time that PostgreSQL is given to notice that a dead worker's connections are closed (s)."""
 
+REMEMBERED: Final = 10_000
+"""Clients choose names of databases: the limits of so many pools are kept at hand at most."""
+
 Handler = Callable[[WorkerHandle, Any, tuple[int, ...]], None]
 
 
@@ -100,6 +103,8 @@ class Steward:
         limits = self._limits_now()
         known = limits.get(key)
         if known is None:
+            if len(limits) >= REMEMBERED:
+                limits.clear()
             known = limits[key] = limits_of(self._settings, key)
         return known
 

@@ -28,6 +28,7 @@ from proxy.pool.leasing import (
     Yielded,
 )
 from proxy.pool.need import lacking, load, may_use_reserve, spare_servers
+from proxy.pool.standing import add
 from proxy.pool.units import SECOND
 from proxy.reasons import ServerClosed
 
@@ -313,11 +314,11 @@ class RemoteLeases:
         self._send(report, ())
 
     def _count(self, key: PoolKey, by: int) -> None:
-        self._pools[key] += by
-        self._databases[key.database] += by
-        self._users[key.user] += by
+        # Clients choose names of databases: what nobody uses is not kept.
+        add(self._pools, key, by)
+        add(self._databases, key.database, by)
+        add(self._users, key.user, by)
         if not self._pools[key]:
-            del self._pools[key]
             for take in self._due.pop(key, ()):
                 self._send(Yielded(take.number, key, How.KEPT), ())
             self.contended = bool(self._due)

@@ -104,10 +104,12 @@ class Shares:
         """A worker is dead. Returns its leases, each of which counts until it is `freed`."""
         leases = self.of_worker(worker)
         self._dead.update(leases)
-        for known in self._standings.values():
+        for key, known in list(self._standings.items()):
             if (standing := known.pop(worker, None)) is not None:
                 for claimant in standing.closing:
                     self._redeem(claimant, due=False)
+            if not known:
+                del self._standings[key]
         for number, taking in list(self._takes.items()):
             if taking.holder.worker == worker:
                 del self._takes[number]
@@ -360,6 +362,7 @@ class Shares:
                 standing.claim = None
                 self._claimed.discard(holder)
                 self._send(holder.worker, Claim(holder.key, made=False), ())
+                self._tidy(holder)
 
     # Counting.
 

@@ -112,6 +112,18 @@ async def test_new_limits_hold_at_once() -> None:
     assert overseer.workers[2].said() == [Grant(KEY)]
 
 
+async def test_of_limits_no_more_are_remembered_than_clients_may_think_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 3)
+    overseer = FakeOverseer()
+    for number in range(8):
+        key = PoolKey("app", f"user{number}")
+        overseer.hears(1, Report(key, 2, since=5))
+        assert overseer.workers[1].said() == [Grant(key)]
+    assert len(overseer.steward._limits) <= 3
+
+
 async def test_leases_of_a_worker_that_is_gone_come_back_when_postgresql_has_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

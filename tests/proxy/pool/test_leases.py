@@ -5,6 +5,7 @@ import pytest
 from proxy.pool import states
 from proxy.pool.interfaces import PoolKey
 from proxy.pool.leasing import Below, Claim, Grant, Report, Returned
+from proxy.reasons import ServerClosed
 from tests.proxy.pool.leasing import A, Bench, lacking
 
 
@@ -213,3 +214,16 @@ def test_what_can_be_spared_is_told_also_after_the_pool_itself_lacked_something(
     session.gives_back()
     assert bench.looks() == [Report(A, 0)]
     assert bench.looks() == [Report(A, 0, spare=1)]
+
+
+def test_databases_and_users_without_leases_are_not_remembered() -> None:
+    bench = Bench(default_pool_size=1)
+    (session,) = bench.lends()
+    assert (bench.leases.of_database("app"), bench.leases.of_user("alice")) == (1, 1)
+    server = session.server
+    assert server is not None
+    session.leaves()
+    server.close(ServerClosed.EVICTED)
+    bench.hand.settle()
+    assert bench.leases.of_pool(A) == 0
+    assert bench.leases._databases == bench.leases._users == {}

@@ -256,3 +256,24 @@ def test_what_nobody_uses_is_not_remembered() -> None:
     desk.hears(1, Returned(A))
     assert desk.shares._standings == {}
     assert desk.shares._pools == {}
+
+
+def test_who_held_what_others_lacked_is_not_remembered_when_it_holds_nothing() -> None:
+    desk = Desk(default=Limits(1, 0, 0, 0))
+    desk.holds(1, 1, load=1)
+    ((_, take),) = desk.wants(2)
+    assert (2, Grant(A)) in desk.hears(1, Returned(A))
+    desk.hears(1, Yielded(take.number, A, How.KEPT))
+    desk.hears(2, Report(A, 0))
+    desk.hears(2, Returned(A))
+    desk.after(LINGER)
+    assert desk.shares._standings == {}
+
+
+def test_a_lost_worker_is_not_remembered() -> None:
+    desk = Desk()
+    desk.holds(1, 1)
+    desk.shares.lost(1, desk.clock())
+    assert desk.shares._standings == {}
+    desk.shares.freed(A, desk.clock())
+    assert desk.shares._pools == {}
