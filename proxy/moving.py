@@ -97,14 +97,14 @@ class Mover:
         assert isinstance(server, Server)
         if not _may_leave(server, self._network.clock()):
             return None
-        cargo = _cargo(server)
+        cargo = encode(_cargo(server))
         try:
             sock = server.connection.detach()
         except (RuntimeError, OSError):
             return None
         server.closing = True
         logger.debug("%sgoes to another worker", server.prefix)
-        return encode(cargo), sock.detach()
+        return cargo, sock.detach()
 
     # Coming.
 
