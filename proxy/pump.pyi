@@ -23,7 +23,7 @@ class Wire:
     def writelines(self, parts: Iterable[bytes | bytearray | memoryview], /) -> None: ...
 
 class Pump:
-    """`call_soon` is the loop's, `report` hears what protocols have raised; len() is how many wires are open."""
+    """`call_soon` is the loop's, `report` hears what protocols have raised; len() counts the open wires."""
 
     def __init__(
         self,

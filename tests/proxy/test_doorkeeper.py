@@ -22,10 +22,12 @@ from config.settings import Settings
 from protocol.login import LoginFailed
 from proxy import doorkeeper as module
 from proxy.doorkeeper import Doorkeeper, Visitor
+from proxy.log import Prefix
 from proxy.wishes import Wishes
 from tests.support.certificates import Authority
 
 ME = pwd.getpwuid(os.getuid()).pw_name
+NOBODY = Prefix("C", 1, None, None, "10.0.0.1:5")
 
 
 @dataclass
@@ -52,7 +54,7 @@ class FakeConnection:
 class FakeClient:
     connection: Any
     peer: tuple[str, int] = ("10.0.0.1", 5)
-    prefix: str = "C-0x1: "
+    prefix: Prefix = NOBODY
 
 
 @dataclass
