@@ -11,6 +11,7 @@ from config.settings import Settings
 
 logger = logging.getLogger("howdah")
 
+_TCP: Final = (socket.AF_INET, socket.AF_INET6)
 _LINUX_OPTIONS: Final = (
     ("TCP_KEEPCNT", "tcp_keepcnt"),
     ("TCP_KEEPIDLE", "tcp_keepidle"),
@@ -24,7 +25,7 @@ def tune(sock: socket.socket | None, settings: Settings) -> None:
 
     A platform without one, or a kernel that refuses a value, goes without it: it costs no connection.
     """
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+    if sock is None or sock.family not in _TCP:
         return
     resize(sock, settings)
     if settings.tcp_keepalive:
@@ -36,10 +37,10 @@ def tune(sock: socket.socket | None, settings: Settings) -> None:
 
 
 def resize(sock: socket.socket, settings: Settings) -> None:
-    """Apply tcp_socket_buffer. It is no matter of listening sockets: a buffer that once had a size given to
-    it does not grow of itself any more.
+    """Apply tcp_socket_buffer to a TCP socket. It is no matter of listening sockets: a buffer that once had
+    a size given to it does not grow of itself any more.
     """
-    if size := settings.tcp_socket_buffer:
+    if (size := settings.tcp_socket_buffer) and sock.family in _TCP:
         _set(sock, socket.SOL_SOCKET, socket.SO_RCVBUF, size, "tcp_socket_buffer")
         _set(sock, socket.SOL_SOCKET, socket.SO_SNDBUF, size, "tcp_socket_buffer")
 

@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from config.settings import Settings
-from proxy.sockets import tune
+from proxy.sockets import resize, tune
 
 TCP = socket.IPPROTO_TCP
 
@@ -57,8 +57,13 @@ def test_the_kernels_buffers_have_the_size_asked_for() -> None:
 
 def test_unix_sockets_and_none_are_left_alone() -> None:
     tune(None, Settings())
-    with tuned(Settings(tcp_keepcnt=3, tcp_socket_buffer=50_000), socket.AF_UNIX) as sock:
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+    settings = Settings(tcp_keepcnt=3, tcp_socket_buffer=50_000)
+    with tuned(settings, socket.AF_UNIX) as sock, socket.socket(socket.AF_UNIX) as untouched:
+        resize(sock, settings)
+        for option in (socket.SO_KEEPALIVE, socket.SO_RCVBUF, socket.SO_SNDBUF):
+            assert sock.getsockopt(socket.SOL_SOCKET, option) == untouched.getsockopt(
+                socket.SOL_SOCKET, option
+            )
 
 
 def test_a_value_the_kernel_refuses_costs_no_connection(caplog: pytest.LogCaptureFixture) -> None:
