@@ -127,8 +127,8 @@ async def test_who_is_turned_away_hears_little_and_the_log_says_why(
     assert await method(rules, tcp(), Wishes("bob", "app\n")) == "login rejected"
     assert await method(rules, tcp()) == "no authentication method is found"
     assert [record.getMessage() for record in caplog.records] == [
-        "C-0x1: rejected by hba.conf:2: host 10.0.0.1, user bob, database app\\x0a, no encryption",
-        "C-0x1: no rule of auth_hba_file is for host 10.0.0.1, user alice, database app, no encryption",
+        f"{NOBODY}rejected by hba.conf:2: host 10.0.0.1, user bob, database app\\x0a, no encryption",
+        f"{NOBODY}no rule of auth_hba_file is for host 10.0.0.1, user alice, database app, no encryption",
     ]
 
 
