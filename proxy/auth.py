@@ -228,12 +228,12 @@ class _Login:
         try:
             return await converse(noted(conversation, said), collector, derive)
         except LoginFailed as error:
-            failure = error
-        newer = await self._newer()
-        if newer is not None:
-            with contextlib.suppress(AskedOtherwise):
-                return await judged(self._begin(newer), said, derive)
-        raise failure
+            newer = await self._newer()
+            if newer is not None:
+                with contextlib.suppress(AskedOtherwise):
+                    return await judged(self._begin(newer), said, derive)
+            # Not behind the handler, by another name: error and frame would hold each other, and the client.
+            raise error
 
     def _begin(self, secrets: list[Secret]) -> Conversation[LoginResult]:
         lobby = self._client.lobby

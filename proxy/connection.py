@@ -320,7 +320,7 @@ class Connection(asyncio.Protocol):
             if not talk.go_on(self.write):
                 await self._hear(talk, collector)
             if talk.error is not None:
-                raise talk.error
+                raise talk.failure()
             if talk.over:
                 return talk.result
             talk.derived(await derive(talk.wanted))

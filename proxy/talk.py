@@ -28,6 +28,13 @@ class Talk(Generic[T]):
         self.over = False
         self.error: Exception | None = None
 
+    def failure(self) -> Exception:
+        """The `error`, once: it holds the frames it went through, and they the client, so nobody keeps it."""
+        error = self.error
+        assert error is not None
+        self.error = None
+        return error
+
     def derived(self, key: bytes) -> None:
         """Here is the key that was wanted; `go_on` gives it to the conversation."""
         self._reply = key

@@ -13,6 +13,7 @@ from proxy.client import Client
 from proxy.connection import Connection
 from proxy.session import Session
 from proxy.turnstile import Gate
+from tests.proxy.asking import ASKER, table
 from tests.support import messages as m
 from tests.support.rig import Rig, eventually
 from tests.support.transport import ListTransport
@@ -123,6 +124,39 @@ async def test_a_client_that_has_gone_is_freed_without_the_collector() -> None:
             # The server has a connection, too.
             left = Counter(type(one) for key, one in alive().items() if key not in before)
             assert left == {Connection: 1}
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize("cache", [0, 60])
+async def test_a_client_whose_login_has_failed_is_freed_without_the_collector(
+    cache: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.auth_query.FRESH_FOR", 0)
+    async with Rig(
+        table(alice="hers"),
+        auth_type="plain",
+        auth_user=ASKER,
+        auth_query="lookup $1",
+        auth_query_cache=cache,
+    ) as rig:
+
+        async def fail() -> None:
+            peer = await rig.connect()
+            peer.send(STARTUP)
+            await peer.password()
+            peer.send(m.password("wrong"))
+            await peer.error()
+            await eventually(lambda: not rig.worker.lobby.clients)
+
+        await fail()
+        gc.collect()
+        gc.disable()
+        try:
+            before = alive()
+            for _ in range(5):
+                await fail()
+            assert not [type(one) for key, one in alive().items() if key not in before]
         finally:
             gc.enable()
 
