@@ -12,7 +12,7 @@ from proxy.link import Calls, Link
 class WorkerHandle:
     """`unadopted`: clients given to it that it has not taken over yet; they are still ours, too.
 
-    `servers`, `lag` (s) and `cpu` (s) are as its last heartbeat said; `drained` is the shutdown for which it
+    `servers` and `lag` (s) are as its last heartbeat said; `drained` is the shutdown for which it
     has nothing left to wait for. `pid` is 0 until it is known.
     """
 
@@ -33,7 +33,6 @@ class WorkerHandle:
         self.adopted = 0
         self.servers = 0
         self.lag = 0.0
-        self.cpu = 0.0
         self.drained: ShutdownMode | None = None
 
     def __str__(self) -> str:

@@ -101,13 +101,10 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The event loop turns. `servers`: open connections, `lag`: how late its last timer was (s), `cpu`:
-    seconds of processor used since the start.
-    """
+    """The event loop turns. `servers`: open connections, `lag`: how late its last timer was (s)."""
 
     servers: int
     lag: float
-    cpu: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -123,7 +122,7 @@ class Member:
     def _heartbeat(self) -> None:
         work = self._work
         lag = work.observer.lag or 0.0
-        self.link.send(Heartbeat(work.manager.servers_left(None), lag, time.process_time()))
+        self.link.send(Heartbeat(work.manager.servers_left(None), lag))
         loop = asyncio.get_running_loop()
         self._beat = loop.call_later(self._timeout / HEARTBEATS or _SELDOM, self._heartbeat)
 

@@ -257,7 +257,7 @@ class Supervisor:
 
     def _on_heartbeat(self, handle: WorkerHandle, message: Heartbeat, _: object) -> None:
         self.roster.heard(handle.number, self._now())
-        handle.servers, handle.lag, handle.cpu = message.servers, message.lag, message.cpu
+        handle.servers, handle.lag = message.servers, message.lag
 
     # The end of all.
 

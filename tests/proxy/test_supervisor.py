@@ -172,7 +172,7 @@ async def test_the_last_words_of_a_dead_worker_count(stage: Stage) -> None:
     stage.actors[0].link.send(Count(0, 5, 0))
     seen: list[int] = []
     stage.supervisor.on_left.append(lambda _: seen.append(handle.servers))
-    stage.actors[0].link.send(Heartbeat(9, 0.0, 0.0))
+    stage.actors[0].link.send(Heartbeat(9, 0.0))
     assert handle.child is not None
     stage.actors[0].process.kill()
     stage.actors[0].process.wait()
@@ -198,7 +198,7 @@ async def test_a_worker_that_is_silent_is_killed(monkeypatch: pytest.MonkeyPatch
 
     async def talk() -> None:
         while silent.process.poll() is None:
-            talking.link.send(Heartbeat(0, 0.0, 0.0))
+            talking.link.send(Heartbeat(0, 0.0))
             await asyncio.sleep(0.01)
 
     async with asyncio.timeout(PATIENCE):
