@@ -13,6 +13,7 @@ import pytest
 from proxy import template
 from proxy.frames import Frames, encode, receive_once, send_once
 from proxy.letters import Fork, Forked, NotForked, Reaped
+from proxy.signals import ORDERS
 
 DEADLINE = 10
 
@@ -195,6 +196,10 @@ def test_a_worker_outlives_the_template(started: Started) -> None:
         started.sock.shutdown(socket.SHUT_RDWR)
         os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)
         assert ask(worker, b"pid") == pid
+
+
+def test_what_the_supervisor_takes_as_an_order_is_not_for_the_template() -> None:
+    assert set(template.IGNORED) == set(ORDERS)
 
 
 def test_a_template_that_hears_nonsense_ends(started: Started) -> None:
