@@ -37,7 +37,7 @@ Send = Callable[[int, FromLedger, Sequence[int]], None]
 LINGER: Final = SECOND // 4
 """Holders hear that nobody lacks anything any more only after this time (ns): it may be so for a moment."""
 CLAIMED_AT_ONCE: Final = 16
-"""For so many of those who wait longest servers are looked for at a time."""
+"""For so many of those who wait longest, and so many of the others by turns, servers are looked for."""
 
 
 class Shares:
@@ -57,6 +57,7 @@ class Shares:
         self._due: Counter[Party] = Counter()
         self._takes: dict[int, Taking] = {}
         self._last_take = 0
+        self._turn = 0
         self._turned: dict[PoolKey, int] = {}
         self._claimed: set[Party] = set()
         self._over: set[PoolKey] = set()
@@ -80,10 +81,6 @@ class Shares:
         """Leases of a worker by pool."""
         found = ((key, known[worker]) for key, known in self._standings.items() if worker in known)
         return Counter({key: standing.leased for key, standing in found if standing.leased})
-
-    def wanting(self) -> int:
-        """How many pools of workers lack servers that their clients wait for."""
-        return len(self._wants)
 
     # What happens.
 
@@ -241,16 +238,18 @@ class Shares:
         if first is not None:
             databases += first.key.database == key.database
             users += first.key.user == key.user
-        return (
-            bool(limits.database) and databases >= limits.database,
-            bool(limits.user) and users >= limits.user,
-        )
+        return 0 < limits.database <= databases, 0 < limits.user <= users
 
     # Taking back.
 
     def _claim(self, now: int) -> None:
         first: Party | None = None
-        for party, want in self._queue()[:CLAIMED_AT_ONCE]:
+        queue = self._queue()
+        if rest := queue[CLAIMED_AT_ONCE:]:
+            # Who waits longest may wait for what nobody can give.
+            self._turn = (self._turn + CLAIMED_AT_ONCE) % len(rest)
+            queue[CLAIMED_AT_ONCE:] = rest[self._turn : self._turn + CLAIMED_AT_ONCE]
+        for party, want in queue:
             lacks = (False, False)
             if not self._pool_full(party.key, want):
                 lacks = self._lacks(party.key, None)

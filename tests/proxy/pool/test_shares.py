@@ -5,7 +5,7 @@ from typing import Any
 from proxy.pool.interfaces import PoolKey
 from proxy.pool.leasing import Arrival, Below, Claim, Forget, Grant, How, Report, Returned, Take, Yielded
 from proxy.pool.ledger import Limits
-from proxy.pool.shares import LINGER, Shares
+from proxy.pool.shares import CLAIMED_AT_ONCE, LINGER, Shares
 from proxy.pool.standing import QUANTUM
 from tests.support.clock import SECOND, Clock
 
@@ -61,7 +61,7 @@ def test_leases_are_granted_up_to_the_limit_over_all_workers() -> None:
     assert desk.wants(2) == [(2, Grant(A))]
     assert desk.wants(1) == []
     assert desk.shares.of_pool(A) == desk.shares.of_database("app") == desk.shares.of_user("alice") == 2
-    assert desk.shares.wanting() == 1
+    assert len(desk.shares._wants) == 1
     assert desk.shares.of_worker(1) == {A: 1}
 
 
@@ -100,7 +100,7 @@ def test_an_idle_server_elsewhere_moves_to_who_waits() -> None:
     assert desk.descriptors == [7]
     assert desk.shares.of_worker(1) == desk.shares.of_worker(2) == {A: 1}
     assert desk.shares.moved == 1
-    assert desk.shares.wanting() == 0
+    assert desk.shares._wants == {}
 
 
 def test_a_holder_hears_that_others_lack_servers_and_for_a_while_nothing_else() -> None:
@@ -277,3 +277,17 @@ def test_a_lost_worker_is_not_remembered() -> None:
     assert desk.shares._standings == {}
     desk.shares.freed(A, desk.clock())
     assert desk.shares._pools == {}
+
+
+def test_who_waits_for_what_nobody_can_give_keeps_no_idle_server_from_others() -> None:
+    desk = Desk(default=Limits(1, 0, 0, 0))
+    keys = [PoolKey("app", f"user{number}") for number in range(3 * CLAIMED_AT_ONCE)]
+    for key in (*keys, B):
+        desk.holds(1, 1, key, load=1)
+    for key in keys:
+        desk.wants(2, key)
+    desk.clock.now += SECOND
+    desk.wants(2, B)
+    desk.hears(1, Report(B, 0, spare=1))
+    takes = [message for _ in range(10) for _, message in desk.after(SECOND // 20)]
+    assert any(isinstance(take, Take) and take.key == B and not take.due for take in takes)
