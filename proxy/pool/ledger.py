@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from config import effective
 from config.settings import Settings
 from proxy.pool.interfaces import PooledServer, PoolKey
+from proxy.pool.standing import add
 
 
 class Limits(NamedTuple):
@@ -105,11 +106,9 @@ class Ledger:
         """A server is gone. Whoever was refused because of a limit shared with it is offered the slot,
         oldest first.
         """
-        self._pools[key] -= 1
-        self._databases[key.database] -= 1
-        self._users[key.user] -= 1
-        if not self._pools[key]:
-            del self._pools[key]
+        add(self._pools, key, -1)
+        add(self._databases, key.database, -1)
+        add(self._users, key.user, -1)
         if self._refused:
             for other in sorted(self._refused, key=self._refused.__getitem__):
                 if other in self._refused and _share(key, other):

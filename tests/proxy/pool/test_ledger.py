@@ -257,3 +257,10 @@ def test_a_slot_helps_only_a_pool_that_lacks_just_what_it_frees(
     book.take(A)
     book.limits[A] = limits
     assert book.ledger.would_help(holder, A) is helps
+
+
+def test_databases_and_users_without_servers_are_not_remembered() -> None:
+    book = Book()
+    book.take(STRANGER)
+    book.ledger.give_back(STRANGER)
+    assert book.ledger._databases == book.ledger._users == book.ledger._pools == {}
