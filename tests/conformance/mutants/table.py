@@ -279,7 +279,7 @@ FAULTS: Final = (
     ),
     Fault(
         "the slot of a lost server is lost",
-        ("proxy/pool/pool.py", "Pool.gone"),
+        ("proxy/pool/pool.py", "Pool.forget"),
         "self.open -= 1",
         "pass",
         TERMINATED,
@@ -294,7 +294,7 @@ FAULTS: Final = (
     Fault(
         "a name is used twice",
         (_STATEMENTS, "Registry.next_name"),
-        "self._names += 1",
+        "self._names += self._step",
         "self._names = self._names % 4 + 1",
         EXCHANGES,
     ),
