@@ -1,8 +1,6 @@
 """`python -m proxy` is the same as `howdah`."""
 
-import sys
-
-from proxy.cli import main
+from proxy.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -7,9 +7,11 @@ code 1; settings are never repeated as flags. Imports are late, so that -V and -
 import argparse
 import importlib
 import logging
+import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from proxy.arguments import Parser
 from proxy.version import is_compiled, is_pump_built, version_text
@@ -34,6 +36,19 @@ signals:
 
 class Fatal(Exception):
     """The daemon cannot start; the text says why."""
+
+
+def run() -> NoReturn:
+    """The process `howdah`: `main`, and then its end.
+
+    A thread that looks up a name may hang for minutes: it must not keep a pooler that is told to stop.
+    """
+    code = main()
+    if all(thread.daemon or thread is threading.main_thread() for thread in threading.enumerate()):
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -94,6 +94,24 @@ sys.exit(f"imported {heavy}" if heavy else 0)
     assert done.returncode == 0, done.stderr
 
 
+def test_a_lookup_that_hangs_does_not_keep_a_daemon_that_has_ended() -> None:
+    code = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from proxy import cli
+def main():
+    ThreadPoolExecutor().submit(threading.Event().wait)
+    print("stopped")
+    return 3
+cli.main = main
+cli.run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (3, "stopped\n")
+
+
 def test_the_package_can_be_run_and_help_names_flags_and_subcommands() -> None:
     done = python("-m", "proxy", "-h")
     assert done.returncode == 0
