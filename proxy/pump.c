@@ -63,6 +63,7 @@ struct Wire {
 static PyTypeObject PumpType, WireType;
 static PyObject *s_data_received, *s_eof_received, *s_pause_writing, *s_resume_writing, *s_connection_made,
     *s_connection_lost, *s_lose, *s_close;
+static PyObject *socket_type;
 
 static void wire_fail(Wire *self, PyObject *error);
 
@@ -772,15 +773,11 @@ static PyObject *pump_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     return (PyObject *)self;
 }
 
-static PyObject *pump_adopt(Pump *self, PyObject *args) {
-    PyObject *sock, *protocol, *answer;
+static PyObject *adopt(Pump *self, PyObject *sock, PyObject *protocol) {
+    PyObject *answer;
     Wire *wire;
-    int fd, one = 1;
+    int one = 1, fd = PyObject_AsFileDescriptor(sock);
 
-    if (!PyArg_ParseTuple(args, "OO", &sock, &protocol)) {
-        return NULL;
-    }
-    fd = PyObject_AsFileDescriptor(sock);
     if (fd < 0) {
         return NULL;
     }
@@ -816,6 +813,59 @@ static PyObject *pump_adopt(Pump *self, PyObject *args) {
         wire_watch(wire);
     }
     return (PyObject *)wire;
+}
+
+static PyObject *pump_adopt(Pump *self, PyObject *args) {
+    PyObject *sock, *protocol;
+
+    if (!PyArg_ParseTuple(args, "OO", &sock, &protocol)) {
+        return NULL;
+    }
+    return adopt(self, sock, protocol);
+}
+
+/* One connection was accepted. Its socket is a plain one, of the kind that socket.socket is made from, which
+   would take several times as long to make. */
+static int enter(Pump *self, int fd, int family, PyObject *accepted) {
+    PyObject *sock = PyObject_CallFunction(socket_type, "iiii", family, SOCK_STREAM, 0, fd);
+    PyObject *protocol, *wire = NULL;
+
+    if (sock == NULL) {
+        close(fd);
+        return -1;
+    }
+    protocol = PyObject_CallNoArgs(accepted);
+    if (protocol != NULL) {
+        wire = adopt(self, sock, protocol);
+        Py_DECREF(protocol);
+    }
+    Py_DECREF(sock);
+    Py_XDECREF(wire);
+    return wire == NULL ? -1 : 0;
+}
+
+static PyObject *pump_accept(Pump *self, PyObject *args) {
+    PyObject *accepted;
+    int listening, most;
+
+    if (!PyArg_ParseTuple(args, "iOi", &listening, &accepted, &most)) {
+        return NULL;
+    }
+    while (most-- > 0) {
+        struct sockaddr_storage address;
+        socklen_t length = sizeof(address);
+        int fd = accept4(listening, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (again(errno) || errno == ECONNABORTED) {
+                break;
+            }
+            return PyErr_SetFromErrno(PyExc_OSError);
+        }
+        if (enter(self, fd, address.ss_family, accepted) < 0) {
+            return NULL;
+        }
+    }
+    Py_RETURN_NONE;
 }
 
 static PyObject *pump_fileno(Pump *self, PyObject *unused) {
@@ -856,6 +906,7 @@ static void pump_dealloc(Pump *self) {
 }
 
 static PyMethodDef pump_methods[] = {
+    {"accept", (PyCFunction)pump_accept, METH_VARARGS, NULL},
     {"adopt", (PyCFunction)pump_adopt, METH_VARARGS, NULL},
     {"fileno", (PyCFunction)pump_fileno, METH_NOARGS, NULL},
     {"turn", (PyCFunction)pump_turn, METH_NOARGS, NULL},
@@ -891,9 +942,18 @@ PyInit_pump(void)
         {&s_connection_made, "connection_made"}, {&s_connection_lost, "connection_lost"},
         {&s_lose, "_lose"}, {&s_close, "close"},
     };
-    PyObject *made;
+    PyObject *made, *sockets;
     size_t at;
 
+    sockets = PyImport_ImportModule("_socket");
+    if (sockets == NULL) {
+        return NULL;
+    }
+    socket_type = PyObject_GetAttrString(sockets, "socket");
+    Py_DECREF(sockets);
+    if (socket_type == NULL) {
+        return NULL;
+    }
     for (at = 0; at < sizeof(names) / sizeof(*names); at++) {
         *names[at].name = PyUnicode_InternFromString(names[at].text);
         if (*names[at].name == NULL) {

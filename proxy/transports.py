@@ -144,19 +144,13 @@ class _Doors:
         loop.add_reader(sock, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(self._backlog):
-            try:
-                sock, _ = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                # Too many open files, most likely: it would be reported again and again, without an end.
-                logger.error("accept() failed: %s", error.strerror)
-                self._loop.remove_reader(self._sock)
-                self._loop.call_later(PAUSE, self._go_on)
-                return
-            sock.setblocking(False)
-            self._pump.adopt(sock, self._accepted())
+        try:
+            self._pump.accept(self._sock.fileno(), self._accepted, self._backlog)
+        except OSError as error:
+            # Too many open files, most likely: it would be reported again and again, without an end.
+            logger.error("accept() failed: %s", error.strerror)
+            self._loop.remove_reader(self._sock)
+            self._loop.call_later(PAUSE, self._go_on)
 
     def _go_on(self) -> None:
         if self._sock.fileno() >= 0:
