@@ -142,9 +142,7 @@ def build(program: Sequence[str]) -> str:
         [*program, "-V"], cwd=BASELINE.parents[2], capture_output=True, text=True, check=False, timeout=60
     )
     found = re.search(r"^compiled: (.*)", done.stdout, re.MULTILINE)
-    kind = {"yes": "compiled", "no": "interpreted"}.get(found[1] if found else "", "of an unknown build")
-    given = os.environ.get("HOWDAH_BENCH_COMMAND")
-    return f"{kind}, {given}" if given else kind
+    return {"yes": "compiled", "no": "interpreted"}.get(found[1] if found else "", "of an unknown build")
 
 
 def _targets(postgres: Cluster, folder: Path, program: list[str], without: Sequence[str]) -> list[Target]:
@@ -188,12 +186,14 @@ def _first_line(command: Sequence[str]) -> str | None:
 
 
 def _headline(about: dict[str, object]) -> str:
+    given = os.environ.get("HOWDAH_BENCH_COMMAND")
+    of = f" ({given})" if given else ""
     return (
         f"{about['rounds']} rounds of {about['seconds']} s in turns, {about['processors']} processors; "
         f"median (quartiles)\nratio: {HOWDAH} over {PGBOUNCER}, noise: a second {PGBOUNCER} over the first\n"
         f"baseline: the ratio kept by commit {about['baseline'] or '(none yet)'}, and whether the quartiles "
         "have left it behind\n"
-        f"Howdah: {about['build']}; Python {about['python']}, uvloop {about['uvloop']}, "
+        f"Howdah: {about['build']}{of}; Python {about['python']}, uvloop {about['uvloop']}, "
         f"PostgreSQL {about['postgresql']}, {about['pgbouncer']}"
     )
 
