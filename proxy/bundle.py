@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from config.databases import CONSOLE
 from proxy import merge, snapshot, tls_snapshot
 from proxy.crowd import Crowd
+from proxy.frames import type_defined_in
 from proxy.snapshot import (
     BuildInfo,
     ClientSnapshot,
@@ -131,9 +132,9 @@ def _pack_crowd(looked: Looked) -> Iterator[Piece | None]:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
-        if module in _MODULES and "." not in name:
-            found = super().find_class(module, name)
-            if isinstance(found, type) and found.__module__ == module:
+        if module in _MODULES:
+            found = type_defined_in(module, name, super().find_class)
+            if found is not None:
                 return found
         raise pickle.UnpicklingError(f"{module}.{name} is no part of a snapshot")
 

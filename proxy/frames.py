@@ -11,7 +11,7 @@ import pickle
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 MAX_FRAME: Final = 256 * 1024 * 1024
@@ -52,14 +52,22 @@ class LinkLost(Exception):
     """The process at the other end has gone, or what it sent makes no sense."""
 
 
+def type_defined_in(module: str, name: str, find: Callable[[str, str], object]) -> type | None:
+    """What `find` knows by this name, if it is a type that the module itself defines."""
+    # A dotted name would reach what a module has imported.
+    if "." in name:
+        return None
+    found = find(module, name)
+    return found if isinstance(found, type) and found.__module__ == module else None
+
+
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) in _PLAIN:
             return super().find_class(module, name)
-        # A dotted name would reach what a module of ours has imported.
-        if module.split(".")[0] in _OURS and "." not in name:
-            found = super().find_class(module, name)
-            if isinstance(found, type) and found.__module__ == module:
+        if module.split(".")[0] in _OURS:
+            found = type_defined_in(module, name, super().find_class)
+            if found is not None:
                 return found
         raise LinkLost(f"{module}.{name} is not sent between processes of ours")
 
