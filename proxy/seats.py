@@ -13,7 +13,7 @@ from config import effective
 from config.settings import Settings
 from proxy.errors import TooManyClients
 from proxy.link import Calls, Link, LinkLost
-from proxy.pool.standing import add
+from proxy.pool.leased import add
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ Laws of this file:
 - Each `Take` is answered once.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from proxy.pool.interfaces import PooledServer, PoolKey
+from proxy.pool.leased import Leased
 from proxy.pool.leasing import (
     Arrival,
     Below,
@@ -28,7 +29,6 @@ from proxy.pool.leasing import (
     Yielded,
 )
 from proxy.pool.need import lacking, load, may_use_reserve, spare_servers
-from proxy.pool.standing import add
 from proxy.pool.units import SECOND
 from proxy.reasons import ServerClosed
 
@@ -58,7 +58,7 @@ class Carrier:
     close: Callable[[int], None]
 
 
-class RemoteLeases:
+class RemoteLeases(Leased):
     """`pools` are the worker's; `later` calls a function after a time (ns). `contended`: others are to have
     servers of this worker although its own clients use them.
     """
@@ -70,6 +70,7 @@ class RemoteLeases:
         later: Callable[[int, Callable[[], None]], None],
         carrier: Carrier,
     ) -> None:
+        super().__init__()
         self.pools: Mapping[PoolKey, Pool] = {}
         self.asked: set[PoolKey] = set()
         self.contended = False
@@ -77,9 +78,6 @@ class RemoteLeases:
         self._clock = clock
         self._later = later
         self._carrier = carrier
-        self._pools: Counter[PoolKey] = Counter()
-        self._databases: Counter[str] = Counter()
-        self._users: Counter[str] = Counter()
         self._granted: PoolKey | None = None
         self._minimal: set[PoolKey] = set()
         self._claimed: set[PoolKey] = set()
@@ -90,18 +88,6 @@ class RemoteLeases:
         self._looking = False
 
     # What pools ask.
-
-    def of_pool(self, key: PoolKey) -> int:
-        """Servers leased to a pool of this worker."""
-        return self._pools[key]
-
-    def of_database(self, name: str) -> int:
-        """Servers leased for a database over all users in this worker."""
-        return self._databases[name]
-
-    def of_user(self, name: str) -> int:
-        """Servers leased for a user over all databases in this worker."""
-        return self._users[name]
 
     def take(self, key: PoolKey, *, reserve: bool, since: int | None) -> bool:
         """Use a lease that is granted just now. Else ask for one (False), which is offered when it comes."""
@@ -315,9 +301,7 @@ class RemoteLeases:
 
     def _count(self, key: PoolKey, by: int) -> None:
         # Clients choose names of databases: what nobody uses is not kept.
-        add(self._pools, key, by)
-        add(self._databases, key.database, by)
-        add(self._users, key.user, by)
+        self._add(key, by)
         if not self._pools[key]:
             for take in self._due.pop(key, ()):
                 self._send(Yielded(take.number, key, How.KEPT), ())

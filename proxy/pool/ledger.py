@@ -7,14 +7,13 @@ holders can ask whether somebody has waited longer than their own clients. For t
 free slot of each limit is kept: under two full limits it would never find both free at once.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from config import effective
 from config.settings import Settings
 from proxy.pool.interfaces import PooledServer, PoolKey
-from proxy.pool.standing import add
+from proxy.pool.leased import Leased
 
 
 class Limits(NamedTuple):
@@ -47,7 +46,7 @@ def limits_of(settings: Settings, key: PoolKey) -> Limits:
     )
 
 
-class Ledger:
+class Ledger(Leased):
     """`limits` gives the present limits of a pool, `retry` offers a freed slot to a pool refused before, and
     `reclaim` asks for an idle server of other pools to be closed for the sake of this one."""
 
@@ -57,27 +56,13 @@ class Ledger:
         retry: Callable[[PoolKey], None],
         reclaim: Callable[[PoolKey], None],
     ) -> None:
+        super().__init__()
         self._limits = limits
         self._retry = retry
         self._reclaim = reclaim
-        self._pools: Counter[PoolKey] = Counter()
-        self._databases: Counter[str] = Counter()
-        self._users: Counter[str] = Counter()
         self._refused: dict[PoolKey, int] = {}
         self.contended = False
         self.asked: frozenset[PoolKey] = frozenset()
-
-    def of_pool(self, key: PoolKey) -> int:
-        """Servers leased to a pool."""
-        return self._pools[key]
-
-    def of_database(self, name: str) -> int:
-        """Servers leased for a database over all users."""
-        return self._databases[name]
-
-    def of_user(self, name: str) -> int:
-        """Servers leased for a user over all databases."""
-        return self._users[name]
 
     def take(self, key: PoolKey, *, reserve: bool, since: int | None) -> bool:
         """Lease one server; False when a limit is reached.
@@ -97,18 +82,14 @@ class Ledger:
                 self.contended = True
                 self._reclaim(key)
             return False
-        self._pools[key] += 1
-        self._databases[key.database] += 1
-        self._users[key.user] += 1
+        self._add(key, 1)
         return True
 
     def give_back(self, key: PoolKey) -> None:
         """A server is gone. Whoever was refused because of a limit shared with it is offered the slot,
         oldest first.
         """
-        add(self._pools, key, -1)
-        add(self._databases, key.database, -1)
-        add(self._users, key.user, -1)
+        self._add(key, -1)
         if self._refused:
             for other in sorted(self._refused, key=self._refused.__getitem__):
                 if other in self._refused and _share(key, other):

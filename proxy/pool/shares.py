@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from proxy.pool.interfaces import PoolKey
+from proxy.pool.leased import Leased, add
 from proxy.pool.leasing import (
     Arrival,
     Below,
@@ -29,7 +30,7 @@ from proxy.pool.leasing import (
     Yielded,
 )
 from proxy.pool.ledger import Limits
-from proxy.pool.standing import QUANTUM, Held, Party, Standing, Taking, add, over_share, younger
+from proxy.pool.standing import QUANTUM, Held, Party, Standing, Taking, over_share, younger
 from proxy.pool.units import SECOND
 
 Send = Callable[[int, FromLedger, Sequence[int]], None]
@@ -40,17 +41,15 @@ CLAIMED_AT_ONCE: Final = 16
 """For so many of those who wait longest, and so many of the others by turns, servers are looked for."""
 
 
-class Shares:
+class Shares(Leased):
     """`limits` gives the present limits of a pool; `send` sends to a worker of this number."""
 
     def __init__(self, limits: Callable[[PoolKey], Limits], send: Send) -> None:
+        super().__init__()
         self._limits = limits
         self._send = send
         self._standings: dict[PoolKey, dict[int, Standing]] = {}
         self._dead: Counter[PoolKey] = Counter()
-        self._pools: Counter[PoolKey] = Counter()
-        self._databases: Counter[str] = Counter()
-        self._users: Counter[str] = Counter()
         self._wants: dict[Party, Report] = {}
         self._minimal: dict[Party, Report] = {}
         self._promised: Counter[Party] = Counter()
@@ -64,18 +63,6 @@ class Shares:
         self.moved = 0
 
     # What is counted.
-
-    def of_pool(self, key: PoolKey) -> int:
-        """Leases of a pool over all workers, the dead among them."""
-        return self._pools[key]
-
-    def of_database(self, name: str) -> int:
-        """Leases for a database over all users."""
-        return self._databases[name]
-
-    def of_user(self, name: str) -> int:
-        """Leases for a user over all databases."""
-        return self._users[name]
 
     def of_worker(self, worker: int) -> Counter[PoolKey]:
         """Leases of a worker by pool."""
@@ -386,9 +373,7 @@ class Shares:
 
     def _count(self, key: PoolKey, by: int) -> None:
         """So many leases more; where a minimum counts, workers hear what those before them hold."""
-        add(self._pools, key, by)
-        add(self._databases, key.database, by)
-        add(self._users, key.user, by)
+        self._add(key, by)
         if not self._limits(key).minimum:
             return
         below = 0

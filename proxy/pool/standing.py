@@ -4,16 +4,13 @@ A share is what a worker's clients are of all clients that have or want a server
 change workers only where that is far from what they hold, or where somebody waits much longer than others.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from proxy.pool.interfaces import PoolKey
 from proxy.pool.leasing import Report
 from proxy.pool.units import SECOND
-
-K = TypeVar("K")
 
 QUANTUM: Final = SECOND // 10
 """A pool gives servers of which its clients make use away no faster than one in this time (ns)."""
@@ -87,13 +84,6 @@ class Standing:
         if report is None or not report.lacking or report.since is None:
             return 0
         return max(self.at - report.since, 0)
-
-
-def add(counts: Counter[K], what: K, by: int) -> None:
-    """So many more of something; what there is none of is not kept."""
-    counts[what] += by
-    if not counts[what]:
-        del counts[what]
 
 
 Held = tuple[Party, Standing]

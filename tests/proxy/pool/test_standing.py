@@ -1,10 +1,8 @@
-from collections import Counter
-
 import pytest
 
 from proxy.pool.interfaces import PoolKey
 from proxy.pool.leasing import Report
-from proxy.pool.standing import PATIENCE, SMOOTHING, Held, Party, Standing, add, over_share, younger
+from proxy.pool.standing import PATIENCE, SMOOTHING, Held, Party, Standing, over_share, younger
 from tests.support.clock import SECOND
 
 KEY, OTHER, THIRD = PoolKey("app", "alice"), PoolKey("app", "bob"), PoolKey("app", "carol")
@@ -118,12 +116,3 @@ def test_who_was_asked_longest_ago_comes_first_and_who_gives_already_is_left_alo
         (KEY, asked), (OTHER, closing), (OTHER, standing(1, 1, tried=9)), (THIRD, standing(1, 1, tried=8))
     )
     assert younger(0, others, set()) == Party(4, THIRD)
-
-
-def test_a_count_of_none_is_not_kept() -> None:
-    counts: Counter[str] = Counter()
-    add(counts, "a", 2)
-    add(counts, "b", 0)
-    add(counts, "a", -2)
-    assert counts == {}
-    assert not list(counts)

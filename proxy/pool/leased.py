@@ -1,0 +1,45 @@
+"""How many servers are leased: to each pool, for each database and for each user.
+
+Law of this file: what there is none of is not kept, for clients choose names of databases and of users.
+"""
+
+from collections import Counter
+from typing import TypeVar
+
+from proxy.pool.interfaces import PoolKey
+
+K = TypeVar("K")
+
+
+def add(counts: Counter[K], what: K, by: int) -> None:
+    """So many more of something; what there is none of is not kept."""
+    counts[what] += by
+    if not counts[what]:
+        del counts[what]
+
+
+class Leased:
+    """The counts of whoever keeps a book of leases: of one process, of one worker, or of all workers."""
+
+    def __init__(self) -> None:
+        self._pools: Counter[PoolKey] = Counter()
+        self._databases: Counter[str] = Counter()
+        self._users: Counter[str] = Counter()
+
+    def of_pool(self, key: PoolKey) -> int:
+        """Servers leased to a pool."""
+        return self._pools[key]
+
+    def of_database(self, name: str) -> int:
+        """Servers leased for a database over all users."""
+        return self._databases[name]
+
+    def of_user(self, name: str) -> int:
+        """Servers leased for a user over all databases."""
+        return self._users[name]
+
+    def _add(self, key: PoolKey, by: int) -> None:
+        """So many leases more."""
+        add(self._pools, key, by)
+        add(self._databases, key.database, by)
+        add(self._users, key.user, by)
