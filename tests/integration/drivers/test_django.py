@@ -66,9 +66,9 @@ def alias(request: pytest.FixtureRequest, place: Place) -> str:
 
 
 def is_loss(error: Exception) -> bool:
-    """As of psycopg, in Django's classes."""
-    cause = error.__cause__
-    return isinstance(error, OperationalError) and isinstance(cause, Exception) and of_psycopg(cause)
+    """As of psycopg, in Django's classes; bare where Django closes a server-side cursor."""
+    cause = error.__cause__ if isinstance(error, OperationalError) else error
+    return isinstance(cause, Exception) and of_psycopg(cause)
 
 
 class Client(Player):
