@@ -19,6 +19,9 @@ from proxy.reasons import ClientClosed, ServerClosed
 
 logger = logging.getLogger("howdah")
 
+ORPHAN_SECONDS: Final = 60.0
+"""How long a worker waits for transactions whose supervisor has gone: it has servers beside the limits that
+the next pooler keeps, and an idle client may never end its transaction."""
 # Time for PostgreSQL to take leave of the last connections before the process ends (s).
 _FAREWELL: Final = 1.0
 
@@ -33,7 +36,6 @@ class Ending:
     """`mode`: what the shutdown that has begun waits for. `over`: it is time to take leave.
 
     `drained` is called, in place of taking leave, by one of many workers that has nothing left to wait for.
-    Without `wait_for_sessions` a session that is between transactions does not keep its server.
     """
 
     def __init__(self, manager: PoolManager, lobby: Lobby, changes: Changes, doors: Doors) -> None:
@@ -45,7 +47,7 @@ class Ending:
         self.mode: ShutdownMode | None = None
         self.over = asyncio.Event()
         self.drained: Callable[[ShutdownMode], bool] | None = None
-        self.wait_for_sessions = True
+        self._orphaned = False
 
     def begin(self, mode: ShutdownMode) -> None:
         """Begin to shut down, or go on in another way."""
@@ -61,6 +63,21 @@ class Ending:
         task = asyncio.get_running_loop().create_task(self._wait(mode))
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
+
+    def orphan(self) -> None:
+        """Nobody knows of this worker any more: end when its transactions do, or after ORPHAN_SECONDS.
+
+        A session that is between transactions does not keep its server then.
+        """
+        self._orphaned = True
+        self.begin(ShutdownMode.WAIT_FOR_SERVERS)
+        asyncio.get_running_loop().call_later(ORPHAN_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.over.is_set():
+            left = self._manager.servers_left(None)
+            logger.warning("servers still in use %g s later: %d, exiting", ORPHAN_SECONDS, left)
+            self.over.set()
 
     async def _wait(self, mode: ShutdownMode) -> None:
         servers = mode is ShutdownMode.WAIT_FOR_SERVERS
@@ -82,7 +99,7 @@ class Ending:
             return
         for pool in self._manager.pools_of(None):
             pool.refuse_waiting(ShuttingDown("server shutting down"), ClientClosed.SHUTDOWN)
-        if not self.wait_for_sessions:
+        if self._orphaned:
             self._part_with_sessions()
 
     def _part_with_sessions(self) -> None:

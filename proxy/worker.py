@@ -347,8 +347,8 @@ class Worker:
         """The supervisor has gone: finish the transactions, take nobody, and end."""
         if self.ending.mode is not ShutdownMode.IMMEDIATE:
             logger.error("the supervisor has gone, ending when the servers are free")
-            self.ending.wait_for_sessions = False
-            self.shutdown(ShutdownMode.WAIT_FOR_SERVERS)
+            self.observer.draining = True
+            self.ending.orphan()
 
     def end(self) -> None:
         """All workers are drained: take leave."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy import ending
 from proxy.control import ShutdownMode
 from proxy.letters import Drained, Stop
 from tests.support import messages as m
@@ -48,6 +49,20 @@ async def test_an_orphan_finishes_its_transactions(tmp_path: Path) -> None:
         assert not one.task.done()
         await peer.ask("commit")
         assert await one.code() == 0
+
+
+async def test_an_orphan_does_not_wait_for_ever_for_an_idle_client_to_end_its_transaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ending, "ORPHAN_SECONDS", 0.2)
+    async with OneOfMany(tmp_path) as one:
+        one.fake.script = transactions
+        peer = await one.client()
+        await peer.ask("begin")
+        one.boss.close()
+        assert (await peer.error())["M"] == "pooler is shutting down"
+        assert await one.code() == 0
+    assert "servers still in use 0.2 s later: 1, exiting" in caplog.text
 
 
 async def test_an_orphan_does_not_wait_for_sessions_between_transactions(tmp_path: Path) -> None:
