@@ -19,6 +19,8 @@ __all__ = ["Answer", "Ask", "CallFailed", "Calls", "Link", "LinkLost", "Withdraw
 
 READS: Final = 16
 """Reads in one turn of the loop at most."""
+RETRY: Final = 0.01
+"""When to try again where there is room for bytes, and the kernel takes none (s)."""
 
 
 class CallFailed(Exception):
@@ -49,6 +51,7 @@ class Link:
         self._early: deque[tuple[object, tuple[int, ...]]] = deque()
         self._queue: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._retry: asyncio.TimerHandle | None = None
         self._closed = False
         self._heard = 0
 
@@ -80,7 +83,10 @@ class Link:
         if self._early:
             self._loop.call_soon(self._deliver_early)
         if self._queue:
-            self._loop.add_writer(self._sock.fileno(), self._writable)
+            self._watch(self._loop)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.add_writer(self._sock.fileno(), self._writable)
 
     def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
         """Send, or queue what the kernel does not take now. Descriptors stay the caller's to close.
@@ -97,17 +103,16 @@ class Link:
                 return
             if sent:
                 data, descriptors = data[sent:], ()
-        self._queue.append((data, tuple(os.dup(descriptor) for descriptor in descriptors)))
+        self._queue.append((data, _copies(descriptors)))
         self.unsent += len(data)
         if self._loop is not None and len(self._queue) == 1:
-            self._loop.add_writer(self._sock.fileno(), self._writable)
+            self._watch(self._loop)
 
     def _try(self, data: memoryview, descriptors: Sequence[int]) -> int:
         try:
             return send_once(self._sock, data, descriptors)
         except OSError:
-            # Full; or the other end has gone, which the reader will find. Linux has a limit on descriptors on
-            # their way, too.
+            # Full; or the other end has gone, which the reader will find.
             return 0
 
     def _writable(self) -> None:
@@ -115,6 +120,7 @@ class Link:
             data, descriptors = self._queue[0]
             sent = self._try(data, descriptors)
             if not sent:
+                self._try_later()
                 return
             close_all(descriptors)
             self.unsent -= sent
@@ -124,6 +130,12 @@ class Link:
             self._queue.popleft()
         if self._loop is not None:
             self._loop.remove_writer(self._sock.fileno())
+
+    def _try_later(self) -> None:
+        # The socket stays writable: it is the limit on descriptors on their way that was met, or memory.
+        if self._loop is not None:
+            self._loop.remove_writer(self._sock.fileno())
+            self._retry = self._loop.call_later(RETRY, self._watch, self._loop)
 
     def _deliver_early(self) -> None:
         while self._early and not self._closed:
@@ -180,6 +192,8 @@ class Link:
         if self._loop is not None:
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
+        if self._retry is not None:
+            self._retry.cancel()
         self._sock.close()
         self._frames.close()
         for _, descriptors in (*self._early, *self._queue):
@@ -187,6 +201,18 @@ class Link:
         self._early.clear()
         self._queue.clear()
         self.unsent = 0
+
+
+def _copies(descriptors: Sequence[int]) -> tuple[int, ...]:
+    """Copies of all of them, or of none. Raises OSError."""
+    made = list[int]()
+    try:
+        for descriptor in descriptors:
+            made.append(os.dup(descriptor))
+    except OSError:
+        close_all(made)
+        raise
+    return tuple(made)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,16 @@
 """The link: nothing is lost, mixed or waited for, whatever the kernel takes; questions get their answers."""
 
 import asyncio
+import errno
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 
+from proxy import frames, link
 from proxy.control import Disable, Enable, Pause, Reload, Resume
 from proxy.frames import close_all
 from proxy.link import CallFailed, Calls, Link, LinkLost
@@ -118,6 +120,63 @@ async def test_closing_with_a_full_queue_leaves_no_descriptor_behind(pair: Pair)
     pair.here.link.close()
     assert len(os.listdir("/proc/self/fd")) == before - 1
     assert pair.here.link.unsent == 0
+
+
+async def test_what_the_kernel_refuses_with_room_for_bytes_is_tried_now_and_then(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 0.2
+
+    def send(sock: socket.socket, data: memoryview, descriptors: Sequence[int]) -> int:
+        nonlocal tries
+        tries += 1
+        if loop.time() < until:
+            raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+        return frames.send_once(sock, data, descriptors)
+
+    monkeypatch.setattr(link, "send_once", send)
+    pair.there.link.start()
+    with socket.socket() as file:
+        pair.here.link.send("with a descriptor", [file.fileno()])
+    pair.here.link.send("behind it")
+    assert await pair.there.wait_for(2) == ["with a descriptor", "behind it"]
+    close_all(pair.there.descriptors[0])
+    assert tries <= 0.2 / link.RETRY + 4
+    assert not pair.here.link.unsent
+
+
+async def test_a_link_may_be_closed_while_it_waits_to_try_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = asyncio.Queue[int]()
+
+    def refuse(*_: object) -> int:
+        tries.put_nowait(1)
+        raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+
+    monkeypatch.setattr(link, "send_once", refuse)
+    pair.here.link.send("never taken")
+    async with asyncio.timeout(DEADLINE):
+        for _ in range(3):
+            await tries.get()
+    pair.here.link.close()
+    await asyncio.sleep(2 * link.RETRY)
+    assert tries.empty()
+
+
+async def test_descriptors_of_which_not_all_can_be_copied_leave_no_copy(pair: Pair) -> None:
+    pair.here.link.send(bytes(10_000_000))
+    with socket.socket() as file:
+        before = len(os.listdir("/proc/self/fd"))
+        # The second of them is none.
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            pair.here.link.send("lost", [file.fileno(), -1])
+        assert len(os.listdir("/proc/self/fd")) == before
+    pair.there.link.start()
+    pair.here.link.send("next")
+    assert (await pair.there.wait_for(2))[1] == "next"
 
 
 async def test_what_was_sent_before_the_start_arrives(pair: Pair) -> None:
