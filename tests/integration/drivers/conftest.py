@@ -68,7 +68,7 @@ def place(request: pytest.FixtureRequest, pooler: Pooler, server: Server) -> Ite
     place = Place(name, target, database, disturbances.get(name, in_peace))
     yield place
     if place.losses:
-        # Drivers may complain of what they have left open, which the errors hold: here the test's filters hold.
+        # Drivers may complain of what they left open, which the errors hold: here the test's filters hold.
         place.losses.clear()
         gc.collect()
 
