@@ -1,7 +1,8 @@
 """Where clients come in when there are many workers: accepted here, and handed on unread.
 
-Law of this file: a client stays open here until its worker says that it has taken it over, so that another
-can have it if that one ends. Where nobody can take one, nobody is accepted: the kernel keeps them.
+Law of this file: a client stays open here until its worker says that it has taken it over, which it does
+before it reads, so that another can have it if that one ends. Where nobody can take one, nobody is accepted:
+the kernel keeps them.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Final
 
 from config.settings import Settings
 from proxy.binding import Binding, name_of
+from proxy.frames import LinkLost
 from proxy.handle import WorkerHandle
 from proxy.letters import Adopt
 from proxy.roster import Roster
@@ -133,6 +135,10 @@ class Entrance:
 
     def lost(self, handle: WorkerHandle) -> None:
         """The worker has gone: whom it has not taken over, others can have."""
+        if isinstance(handle.link.failure, LinkLost):
+            # It is still there, and what it said last made no sense: from whom it has read nobody knows.
+            while handle.unadopted:
+                handle.unadopted.popleft().close()
         self._homeless.extend(handle.unadopted)
         handle.unadopted.clear()
         self.resume()

@@ -27,6 +27,15 @@ class CallFailed(Exception):
     """The other end could not answer a question; the text says why."""
 
 
+@dataclass(slots=True)
+class _Queued:
+    """What is left of a message; its descriptors go with the first byte."""
+
+    data: memoryview
+    descriptors: tuple[int, ...]
+    taken: Callable[[], None] | None
+
+
 class Link:
     """One end of a connected AF_UNIX stream socket, on the running loop.
 
@@ -49,7 +58,7 @@ class Link:
         self._lost = lost
         self._frames = Frames()
         self._early: deque[tuple[object, tuple[int, ...]]] = deque()
-        self._queue: deque[tuple[memoryview, tuple[int, ...]]] = deque()
+        self._queue: deque[_Queued] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._closed = False
@@ -88,10 +97,13 @@ class Link:
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.add_writer(self._sock.fileno(), self._writable)
 
-    def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
+    def send(
+        self, message: object, descriptors: Sequence[int] = (), taken: Callable[[], None] | None = None
+    ) -> None:
         """Send, or queue what the kernel does not take now. Descriptors stay the caller's to close.
 
-        On a lost link nothing happens: whoever waits for an effect hears of the loss. Raises OSError when a
+        `taken` is called once the kernel has all of it: the other end can read it whatever becomes of us. On
+        a lost link nothing happens: whoever waits for an effect hears of the loss. Raises OSError when a
         descriptor has to be queued and there is no room for its copy.
         """
         if self._closed:
@@ -100,10 +112,12 @@ class Link:
         if not self._queue:
             sent = self._try(data, descriptors)
             if sent == len(data):
+                if taken is not None:
+                    taken()
                 return
             if sent:
                 data, descriptors = data[sent:], ()
-        self._queue.append((data, _copies(descriptors)))
+        self._queue.append(_Queued(data, _copies(descriptors), taken))
         self.unsent += len(data)
         if self._loop is not None and len(self._queue) == 1:
             self._watch(self._loop)
@@ -117,17 +131,19 @@ class Link:
 
     def _writable(self) -> None:
         while self._queue:
-            data, descriptors = self._queue[0]
-            sent = self._try(data, descriptors)
+            first = self._queue[0]
+            sent = self._try(first.data, first.descriptors)
             if not sent:
                 self._try_later()
                 return
-            close_all(descriptors)
+            close_all(first.descriptors)
             self.unsent -= sent
-            if sent < len(data):
-                self._queue[0] = (data[sent:], ())
+            first.data, first.descriptors = first.data[sent:], ()
+            if first.data:
                 return
             self._queue.popleft()
+            if first.taken is not None:
+                first.taken()
         if self._loop is not None:
             self._loop.remove_writer(self._sock.fileno())
 
@@ -196,8 +212,10 @@ class Link:
             self._retry.cancel()
         self._sock.close()
         self._frames.close()
-        for _, descriptors in (*self._early, *self._queue):
+        for _, descriptors in self._early:
             close_all(descriptors)
+        for queued in self._queue:
+            close_all(queued.descriptors)
         self._early.clear()
         self._queue.clear()
         self.unsent = 0

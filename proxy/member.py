@@ -1,13 +1,15 @@
 """The worker's end of its link: clients come over it, and what the supervisor has to say.
 
-To the worker it is what a listener is to the only one. Laws of this file: what was adopted is reported before
-anything is read from it, so that the supervisor knows which clients of a lost worker another can still have.
+To the worker it is what a listener is to the only one. Law of this file: nothing is read from a client until
+the word that it was adopted is on its way to the supervisor, which can then tell, when a worker is lost, whom
+another can still have.
 """
 
 import asyncio
 import logging
 import os
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -61,6 +63,8 @@ class Member:
         self._work: Work
         self._timeout = 0.0
         self._adopted = 0
+        self._unreported: deque[socket.socket] = deque()
+        self._reported: deque[socket.socket] = deque()
         self._adopting: set[asyncio.Task[None]] = set()
         self._counting = False
         self._beat: asyncio.TimerHandle | None = None
@@ -99,6 +103,9 @@ class Member:
         self.listening = False
         if self._beat is not None:
             self._beat.cancel()
+        for untouched in (self._unreported, self._reported):
+            while untouched:
+                untouched.popleft().close()
 
     # What the worker has to say.
 
@@ -111,8 +118,12 @@ class Member:
     def _count(self) -> None:
         self._counting = False
         lobby = self._work.lobby
-        present = len(lobby.clients) + len(self._adopting)
-        self.link.send(Count(self._adopted, present, lobby.special_clients))
+        fresh = len(self._unreported)
+        self._reported.extend(self._unreported)
+        self._unreported.clear()
+        present = len(lobby.clients) + len(self._reported) + len(self._adopting)
+        count = Count(self._adopted, present, lobby.special_clients)
+        self.link.send(count, taken=lambda: self._read(fresh))
 
     def drained(self, mode: ShutdownMode) -> bool:
         """Nothing is left that the shutdown waits for; False if there is no supervisor to tell it."""
@@ -161,9 +172,14 @@ class Member:
             close_all(descriptors)
             return
         sock.setblocking(False)
-        task = asyncio.get_running_loop().create_task(self._welcome(sock))
-        self._adopting.add(task)
-        task.add_done_callback(self._welcomed)
+        self._unreported.append(sock)
+
+    def _read(self, count: int) -> None:
+        """The first `count` of those reported are known to the supervisor, whatever happens to us."""
+        for _ in range(min(count, len(self._reported))):
+            task = asyncio.get_running_loop().create_task(self._welcome(self._reported.popleft()))
+            self._adopting.add(task)
+            task.add_done_callback(self._welcomed)
 
     async def _welcome(self, sock: socket.socket) -> None:
         try:

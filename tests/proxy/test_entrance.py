@@ -160,6 +160,20 @@ async def test_who_was_taken_over_is_lost_with_the_worker(porch: Porch) -> None:
     assert porch.given(2) == []
 
 
+async def test_whom_a_worker_that_talks_nonsense_may_have_read_nobody_else_gets(porch: Porch) -> None:
+    porch.serve(1)
+    client = porch.knock()
+    await eventually(lambda: porch.roster.places[1].clients == 1)
+    ((_, given),) = porch.given(1)
+    given.close()
+    porch.ends[1].sendall(b"\xff" * 9)
+    await eventually(lambda: porch.handles[1].link.closed)
+    porch.serve(2)
+    porch.lose(1)
+    await eventually(lambda: ended(client))
+    assert porch.given(2) == []
+
+
 def ended(client: socket.socket) -> bool:
     try:
         return client.recv(1) == b""

@@ -122,6 +122,28 @@ async def test_closing_with_a_full_queue_leaves_no_descriptor_behind(pair: Pair)
     assert pair.here.link.unsent == 0
 
 
+async def test_who_asks_hears_when_the_kernel_has_all_of_a_message(pair: Pair) -> None:
+    taken: list[str] = []
+    pair.here.link.send("small", taken=lambda: taken.append("small"))
+    assert taken == ["small"]
+    pair.here.link.send(bytes(1_000_000), taken=lambda: taken.append("large"))
+    pair.here.link.send("behind it", taken=lambda: taken.append("behind it"))
+    await asyncio.sleep(0)
+    assert taken == ["small"]
+    pair.there.link.start()
+    await pair.there.wait_for(3)
+    assert taken == ["small", "large", "behind it"]
+
+
+async def test_nobody_hears_of_messages_that_were_never_taken(pair: Pair) -> None:
+    taken: list[str] = []
+    pair.here.link.send(bytes(1_000_000), taken=lambda: taken.append("large"))
+    pair.here.link.close()
+    pair.here.link.send("too late", taken=lambda: taken.append("too late"))
+    await asyncio.sleep(0)
+    assert taken == []
+
+
 async def test_what_the_kernel_refuses_with_room_for_bytes_is_tried_now_and_then(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,41 @@ async def test_a_client_is_reported_before_anything_is_read_from_it(tmp_path: Pa
             assert one.said(Count)[0].adopted == 1
 
 
+async def test_while_the_report_of_a_client_is_queued_nothing_is_read_from_it(tmp_path: Path) -> None:
+    async with OneOfMany(tmp_path) as one:
+        loop, boss = asyncio.get_running_loop(), one.boss_socket
+        loop.remove_reader(boss.fileno())
+        one.member.link.send(bytes(1_000_000))
+        theirs, ours = socket.socketpair()
+        with ours, theirs:
+            ours.send(m.startup({"user": "alice", "database": "app"}))
+            one.boss.send(Adopt(0), [theirs.fileno()])
+            before = one.member.link.unsent
+            await eventually(lambda: one.member.link.unsent > before)
+            for _ in range(10):
+                await asyncio.sleep(0.001)
+            assert theirs.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"\0"
+            assert not one.said(Count)
+            # The supervisor reads again: now it is told, and then the client is served.
+            one.boss.start()
+            await eventually(lambda: one.said(Count))
+            assert one.said(Count)[0] == Count(1, 1, 0)
+            await eventually(lambda: one.worker.lobby.clients)
+
+
+async def test_clients_of_whom_the_supervisor_never_heard_are_closed_at_the_end(tmp_path: Path) -> None:
+    async with OneOfMany(tmp_path) as one:
+        asyncio.get_running_loop().remove_reader(one.boss_socket.fileno())
+        one.member.link.send(bytes(1_000_000))
+        before = one.member.link.unsent
+        peer = await one.adopt()
+        await eventually(lambda: one.member.link.unsent > before)
+        one.boss.close()
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await peer.read()
+        assert await one.code() == 0
+
+
 async def test_clients_are_counted_as_they_come_and_go(tmp_path: Path) -> None:
     async with OneOfMany(tmp_path) as one:
         first, second = await one.client(), await one.client()

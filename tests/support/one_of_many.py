@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class OneOfMany:
-    """`boss` is the supervisor's end of the link."""
+    """`boss` is the supervisor's end of the link, over `boss_socket`."""
 
     def __init__(self, tmp_path: Path, number: int = 3, **more: object) -> None:
         self.fake = FakeServer()
@@ -38,6 +38,7 @@ class OneOfMany:
         ours, theirs = socket.socketpair()
         self.heard: list[object] = []
         self.lost = False
+        self.boss_socket = ours
         self.boss = Link(ours, self._hear, self._lose)
         self.calls = Calls(self.boss)
         self.member = Member(theirs)
