@@ -113,6 +113,7 @@ class Dialler:
         self.leaks = Leaks()
         self.contexts: Callable[[ServerTls], ssl.SSLContext | None] = ServerContexts().get
         self.send_cancel: CancelSender = lambda server, generation: server.cancel_over(True, clock())
+        self.on_connected: Callable[[Server], None] = lambda server: None
         self._random = random
         self._resolver = resolver
         self._deriver = deriver
@@ -258,6 +259,7 @@ class Dialler:
         connection = server.connection
         server.encryption = None
         server.address = await self.connect(connection, server.host)
+        self.on_connected(server)
         tune(connection.socket(), server.pool.common)
         context = None if way is Way.PLAIN else self.contexts(settings.tls)
         if context is not None:

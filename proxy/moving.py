@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from config.effective import PoolSettings
 from protocol import tags
 from proxy import transports
-from proxy.dialler import Network
+from proxy.dialler import Dialler, Network
 from proxy.frames import Frames, encode
 from proxy.pool import states
 from proxy.pool.interfaces import Host
 from proxy.pool.leases import Carrier, RemoteLeases
-from proxy.pool.leasing import Arrival, Below, Claim, Forget, FromLedger, Grant, Take
+from proxy.pool.leasing import Arrival, Below, Claim, Connected, Forget, FromLedger, Grant, Take
 from proxy.pool.manager import destination
 from proxy.pool.parameters import Applied, Values
 from proxy.pool.units import SECOND
@@ -114,6 +114,7 @@ class Mover:
         ((cargo, _),) = Frames().feed(data, [], cut=False)
         assert isinstance(cargo, Cargo)
         server = Server(next(self._numbers), pool, cargo.host, cargo.boot, self._network)
+        server.inode = os.fstat(descriptor).st_ino
         _restore(server, cargo, self._network.clock())
         outdated = cargo.destination != fingerprint(pool.settings)
         if outdated or pool.database.dead or cargo.connected_at < pool.database.renewed_at:
@@ -149,8 +150,18 @@ class Mover:
         self._network.gone()
 
 
-def remote_leases(member: "Member", network: Network, numbers: Iterator[int]) -> RemoteLeases:
+def remote_leases(member: "Member", dialler: Dialler, numbers: Iterator[int]) -> RemoteLeases:
     """The leases of one of many workers, which the supervisor's ledger decides on."""
+
+    def connected(server: Server) -> None:
+        sock = server.connection.socket()
+        if sock is None:
+            return
+        instead, server.inode = server.inode, os.fstat(sock.fileno()).st_ino
+        try:
+            member.link.send(Connected(server.pool.key, instead), (sock.fileno(),))
+        except OSError as error:
+            logger.debug("%sunknown to the supervisor: %s", server.prefix, error)
 
     def later(delay: int, call: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(delay / SECOND, call)
@@ -158,7 +169,8 @@ def remote_leases(member: "Member", network: Network, numbers: Iterator[int]) ->
     def receive(message: FromLedger, descriptors: tuple[int, ...]) -> None:
         leases.receive(message, descriptors)
 
-    leases = RemoteLeases(member.link.send, network.clock, later, Mover(network, numbers).carrier())
+    leases = RemoteLeases(member.link.send, dialler.clock, later, Mover(dialler, numbers).carrier())
+    dialler.on_connected = connected
     for kind in (Arrival, Below, Claim, Forget, Grant, Take):
         member.handlers[kind] = receive
     return leases

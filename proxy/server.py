@@ -100,7 +100,7 @@ class Server(PooledServer):
         self.status = tags.STATUS_BUSY
         self.values = pool.tracked.unknown
         self.applied = NOTHING_APPLIED
-        self.pid = 0
+        self.pid = self.inode = 0
         self.secret = b""
         self.listening = self.used = self.errored = False
         self.generation = 0

@@ -1,8 +1,8 @@
 """The supervisor's part in leases: the ledger over all workers, on the event loop.
 
 Laws of this file: messages go to the ledger in the order in which they came, what it says goes out at once,
-and while it waits for something it is reminded of the time. What a dead worker held counts until the process
-is gone and PostgreSQL has had time to notice.
+and while it waits for something it is reminded of the time. A server of a dead worker counts until PostgreSQL
+has closed it.
 """
 
 import asyncio
@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from config.settings import Settings
+from proxy.estate import Estate
 from proxy.frames import close_all
 from proxy.handle import WorkerHandle
 from proxy.pool.interfaces import PoolKey
-from proxy.pool.leasing import FromLedger, FromWorker, Report, Returned, Yielded
+from proxy.pool.leasing import Arrival, Connected, FromLedger, FromWorker, Report, Returned, Yielded
 from proxy.pool.ledger import Limits, limits_of
 from proxy.pool.shares import Shares
 from proxy.seats import Left, Seat, Seated, Seating
@@ -26,8 +27,7 @@ logger = logging.getLogger("howdah")
 PERIOD: Final = 0.05
 """Seconds between two reminders."""
 GRACE: Final = 0.25
-"""Time that PostgreSQL is given to notice that a dead worker's connections are closed (s)."""
-
+"""Time for PostgreSQL to notice the end of a connection of which there is no copy (s)."""
 REMEMBERED: Final = 10_000
 """Clients choose names of databases: the limits of so many pools are kept at hand at most."""
 
@@ -52,6 +52,7 @@ class Steward:
         self.shares = Shares(self._limits_of, self._send)
         self._settings = overseer.settings
         self._limits: dict[PoolKey, Limits] = {}
+        self._estate = Estate()
         self._left: dict[WorkerHandle, Counter[PoolKey]] = {}
         self._reminded = False
         self.seating = Seating(lambda: overseer.settings)
@@ -64,7 +65,9 @@ class Steward:
         return {
             Seated: lambda handle, one, _: self.seating.count(handle.number, one.database, one.user, 1),
             Left: lambda handle, one, _: self.seating.count(handle.number, one.database, one.user, -1),
-            **dict.fromkeys((Report, Returned, Yielded), self._receive),
+            Connected: self._on_connected,
+            Returned: self._on_returned,
+            **dict.fromkeys((Report, Yielded), self._receive),
         }
 
     def changed(self) -> None:
@@ -72,6 +75,17 @@ class Steward:
         self._limits_now()
         self.shares.changed(time.perf_counter_ns())
         self._remind()
+
+    def _on_connected(self, handle: WorkerHandle, message: Connected, descriptors: tuple[int, ...]) -> None:
+        self._estate.drop(message.instead)
+        # Without room for the copy nobody knows of it: GRACE has to do.
+        for descriptor in descriptors:
+            self._estate.keep(handle, message.key, descriptor)
+
+    def _on_returned(self, handle: WorkerHandle, message: Returned, descriptors: tuple[int, ...]) -> None:
+        # Where PostgreSQL was given up, the copy would keep the connection open.
+        self._estate.drop(message.inode)
+        self._receive(handle, message, descriptors)
 
     def _receive(self, handle: WorkerHandle, message: FromWorker, descriptors: tuple[int, ...]) -> None:
         try:
@@ -84,6 +98,8 @@ class Steward:
         handle = self._overseer.workers.get(worker)
         if handle is None:
             return
+        if isinstance(message, Arrival):
+            self._estate.moved(message.inode, handle)
         try:
             handle.link.send(message, descriptors)
         except OSError as error:
@@ -134,10 +150,25 @@ class Steward:
         self._left[handle] = self.shares.lost(handle.number, time.perf_counter_ns())
 
     def _on_ended(self, handle: WorkerHandle) -> None:
-        leases = self._left.pop(handle, None)
-        if leases:
-            asyncio.get_running_loop().call_later(GRACE, self._free, leases)
-
-    def _free(self, leases: Counter[PoolKey]) -> None:
+        later = asyncio.get_running_loop().call_later
+        leases = self._left.pop(handle, Counter())
+        leases.subtract(self._estate.died(handle, self._on_closed))
         for key in leases.elements():
-            self.shares.freed(key, time.perf_counter_ns())
+            later(GRACE, self._free, key)
+        if self._estate.orphans:
+            later(GRACE, self._tell_of_orphans)
+
+    def _on_closed(self, key: PoolKey, known: bool) -> None:
+        if known:
+            self._free(key)
+        else:
+            asyncio.get_running_loop().call_later(GRACE, self._free, key)
+
+    def _free(self, key: PoolKey) -> None:
+        self.shares.freed(key, time.perf_counter_ns())
+
+    def _tell_of_orphans(self) -> None:
+        if count := self._estate.orphans:
+            logger.warning(
+                "PostgreSQL is busy with %d servers of lost workers, which count until it is done", count
+            )

@@ -71,8 +71,8 @@ class Leases(Protocol):
         """
         ...
 
-    def give_back(self, key: PoolKey) -> None:
-        """A leased server is gone: PostgreSQL has closed."""
+    def give_back(self, key: PoolKey, inode: int = 0) -> None:
+        """A leased server is gone: PostgreSQL has closed. `inode`: of its socket."""
         ...
 
     def withdraw(self, key: PoolKey) -> None:

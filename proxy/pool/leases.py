@@ -107,10 +107,10 @@ class RemoteLeases(Leased):
             self._tell(Report(key, 1))
         return False
 
-    def give_back(self, key: PoolKey) -> None:
+    def give_back(self, key: PoolKey, inode: int = 0) -> None:
         """A leased server is gone: PostgreSQL has closed."""
         self._count(key, -1)
-        self._send(Returned(key), ())
+        self._send(Returned(key, inode), ())
 
     def withdraw(self, key: PoolKey) -> None:
         """Whether a pool still wants what it has asked for is seen at the next look."""
@@ -215,10 +215,10 @@ class RemoteLeases(Leased):
         pool = self.pools.get(arrival.key)
         if not descriptors:
             # There was no room for it on its way, so it is closed.
-            self._send(Returned(arrival.key), ())
+            self._send(Returned(arrival.key, arrival.inode), ())
         elif pool is None:
             self._carrier.close(descriptors[0])
-            self._send(Returned(arrival.key), ())
+            self._send(Returned(arrival.key, arrival.inode), ())
         else:
             self._count(arrival.key, 1)
             self._carrier.unload(pool, arrival.cargo, descriptors[0])
@@ -235,11 +235,11 @@ class RemoteLeases(Leased):
         pool.forget(server)
         data, descriptor = cargo
         try:
-            self._send(Yielded(take.number, take.key, How.MOVED, data), (descriptor,))
+            self._send(Yielded(take.number, take.key, How.MOVED, data, server.inode), (descriptor,))
         except OSError:
             # There is no room for one more descriptor on its way: the server closes.
             self._send(Yielded(take.number, take.key, How.CLOSING), ())
-            self._send(Returned(take.key), ())
+            self._send(Returned(take.key, server.inode), ())
         self._carrier.close(descriptor)
         self._count(take.key, -1)
         if pool.waiting:

@@ -3,6 +3,8 @@
 A worker says how its pools stand (`Report`) and gives leases back (`Returned`); the ledger grants them,
 makes known that somebody elsewhere lacks servers (`Claim`), and takes servers back (`Take`). Each `Take` is
 answered by one `Yielded`. Every message means what it says whatever else is on its way.
+
+An `inode` says which server is meant, for its socket has the same in all processes; 0 is none.
 """
 
 from dataclasses import dataclass
@@ -29,10 +31,21 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Connected:
+    """There is a connection under a lease of this pool; its socket is beside the message. `instead`: of
+    another that it replaces.
+    """
+
+    key: PoolKey
+    instead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Returned:
     """A lease is given back: its server is gone, or it was not needed any more."""
 
     key: PoolKey
+    inode: int = 0
 
 
 class How(IntEnum):
@@ -54,6 +67,7 @@ class Yielded:
     key: PoolKey
     how: How
     cargo: bytes = b""
+    inode: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +112,7 @@ class Arrival:
 
     key: PoolKey
     cargo: bytes
+    inode: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,5 +123,5 @@ class Below:
     count: int
 
 
-FromWorker = Report | Returned | Yielded
+FromWorker = Report | Connected | Returned | Yielded
 FromLedger = Grant | Claim | Take | Forget | Arrival | Below

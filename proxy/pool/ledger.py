@@ -85,7 +85,7 @@ class Ledger(Leased):
         self._add(key, 1)
         return True
 
-    def give_back(self, key: PoolKey) -> None:
+    def give_back(self, key: PoolKey, inode: int = 0) -> None:
         """A server is gone. Whoever was refused because of a limit shared with it is offered the slot,
         oldest first.
         """

@@ -88,7 +88,7 @@ class SweptSession(PooledSession):
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PooledServer:
     """A server as its pool sees it. Times are nanoseconds. `used`: a session has had it once; `prefix`: how
-    its log lines begin.
+    its log lines begin; `inode`: of its socket, where another process has a copy of that.
     """
 
     __slots__ = (
@@ -100,6 +100,7 @@ class PooledServer:
         "connected_at",
         "expires_at",
         "id",
+        "inode",
         "listening",
         "pool",
         "prefix",
@@ -112,6 +113,7 @@ class PooledServer:
     )
 
     id: int
+    inode: int
     pool: "Pool"
     state: int
     session: PooledSession | None

@@ -279,7 +279,7 @@ class Pool:
     def gone(self, server: PooledServer, now: int) -> None:
         """PostgreSQL has closed, or was given up: the slot is free."""
         self.forget(server)
-        self.leases.give_back(self.key)
+        self.leases.give_back(self.key, server.inode)
         if self.waiting and (refusal := self._hopeless(now)) is not None:
             self.refuse_waiting(refusal, ClientClosed.SERVER_REFUSED)
         if self.waiting:

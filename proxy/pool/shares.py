@@ -157,10 +157,10 @@ class Shares(Leased):
             if taking.claimant is not None:
                 self._promised[taking.claimant] += 1
         elif message.how is How.MOVED:
-            self._deliver(party, taking.claimant, message.cargo, descriptors, now)
+            self._deliver(party, taking.claimant, message, descriptors)
 
     def _deliver(
-        self, sender: Party, claimant: Party | None, cargo: bytes, descriptors: Sequence[int], now: int
+        self, sender: Party, claimant: Party | None, message: Yielded, descriptors: Sequence[int]
     ) -> None:
         """A server is on its way: to whom it was taken for, else to who lacks one, else back."""
         to = claimant
@@ -176,7 +176,7 @@ class Shares(Leased):
             else:
                 del self._wants[to]
         self.moved += to != sender
-        self._send(to.worker, Arrival(to.key, cargo), descriptors)
+        self._send(to.worker, Arrival(to.key, message.cargo, message.inode), descriptors)
         self._count(to.key, 0)
 
     # Granting.

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from proxy import steward as module
 from proxy.pool.interfaces import PoolKey
-from proxy.pool.leasing import Arrival, Claim, Grant, How, Report, Returned, Take, Yielded
+from proxy.pool.leasing import Arrival, Claim, Connected, Grant, How, Report, Returned, Take, Yielded
 from proxy.seats import Left, Seat, Seated
 from proxy.steward import Steward
 from tests.support.doubles import make_settings
@@ -124,7 +125,7 @@ async def test_of_limits_no_more_are_remembered_than_clients_may_think_of(
     assert len(overseer.steward._limits) <= 3
 
 
-async def test_leases_of_a_worker_that_is_gone_come_back_when_postgresql_has_noticed(
+async def test_a_lease_without_a_connection_comes_back_a_moment_after_its_worker_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "GRACE", 0.02)
@@ -135,6 +136,60 @@ async def test_leases_of_a_worker_that_is_gone_come_back_when_postgresql_has_not
     assert overseer.workers[2].said() == []
     assert overseer.steward.shares.of_pool(KEY) == 1
     await eventually(lambda: overseer.workers[2].said() == [Grant(KEY)])
+
+
+def server_of(overseer: FakeOverseer, worker: int) -> tuple[socket.socket, int]:
+    """A worker opens a server under a lease it has; returns PostgreSQL's end, and the inode of the other."""
+    theirs, postgres = socket.socketpair()
+    with theirs:
+        overseer.hears(worker, Connected(KEY), os.dup(theirs.fileno()))
+        return postgres, os.fstat(theirs.fileno()).st_ino
+
+
+async def test_a_lease_comes_back_when_postgresql_has_closed_the_server_of_a_worker_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.02)
+    overseer = FakeOverseer()
+    overseer.hears(1, Report(KEY, 1, since=5))
+    postgres, _ = server_of(overseer, 1)
+    overseer.hears(2, Report(KEY, 1, since=6))
+    overseer.loses(1)
+    await eventually(lambda: "PostgreSQL is busy with 1 servers of lost workers" in caplog.text)
+    assert overseer.workers[2].said() == []
+    postgres.close()
+    await eventually(lambda: overseer.workers[2].said() == [Grant(KEY)])
+
+
+async def test_a_server_counts_for_the_worker_that_has_it_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.02)
+    overseer = FakeOverseer()
+    overseer.hears(1, Report(KEY, 1, since=5))
+    postgres, inode = server_of(overseer, 1)
+    overseer.hears(1, Report(KEY, 0, spare=1))
+    overseer.hears(2, Report(KEY, 1, since=6))
+    (*_, take) = overseer.workers[1].said()
+    overseer.hears(1, Yielded(take.number, KEY, How.MOVED, b"it", inode))
+    assert overseer.workers[2].said() == [Arrival(KEY, b"it", inode)]
+    overseer.loses(2)
+    overseer.hears(1, Report(KEY, 1, since=7))
+    assert postgres.recv(1) == b"", "PostgreSQL hears that there is nobody any more"
+    postgres.close()
+    await eventually(lambda: overseer.workers[1].said() == [Grant(KEY)])
+
+
+async def test_no_copy_outlives_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    overseer = FakeOverseer(pool_size=2)
+    overseer.hears(1, Report(KEY, 1, since=5))
+    first, inode = server_of(overseer, 1)
+    # Its login is tried again, encrypted.
+    overseer.hears(1, Connected(KEY, instead=inode))
+    assert first.recv(1) == b""
+    second, inode = server_of(overseer, 1)
+    overseer.hears(1, Returned(KEY, inode))
+    assert second.recv(1) == b""
+    first.close()
+    second.close()
 
 
 async def test_a_worker_that_held_nothing_leaves_nothing() -> None:

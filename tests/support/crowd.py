@@ -96,8 +96,11 @@ class Crowd:
 
     def worker_of(self, connection: "psycopg.Connection[object]") -> int:
         """The process that serves this client."""
-        there = connection.pgconn.socket
-        name = os.readlink(f"/proc/self/fd/{there}")
+        return self.worker_at(connection.pgconn.socket)
+
+    def worker_at(self, descriptor: int) -> int:
+        """The process at the other end of a socket of ours."""
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
         lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         (ours,) = [line for line in lines if f"socket:[{line[9]}]" == name]
         (theirs,) = [line for line in lines if (line[1], line[2]) == (ours[2], ours[1])]

@@ -42,6 +42,7 @@ class FakeServer(PooledServer):
         self.prefix = Prefix("S", number, pool.key.database, pool.key.user, "db.example:5432")
         self.state = states.LOGIN
         self.session = None
+        self.inode = 0
         self.values = pool.tracked.unknown
         self.applied = NOTHING_APPLIED
         self.connected_at = self.released_at = self.closing_since = 0

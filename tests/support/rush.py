@@ -26,6 +26,12 @@ class Caller:
         self._writer.write(self._startup)
         await self._ready()
 
+    @property
+    def descriptor(self) -> int:
+        """Of its socket."""
+        descriptor: int = self._writer.get_extra_info("socket").fileno()
+        return descriptor
+
     async def _ready(self) -> None:
         while True:
             header = await self._reader.readexactly(5)
