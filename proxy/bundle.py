@@ -133,7 +133,7 @@ def _pack_crowd(looked: Looked) -> Iterator[Piece | None]:
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if module in _MODULES:
-            found = type_defined_in(module, name, super().find_class)
+            found = type_defined_in(module, name)
             if found is not None:
                 return found
         raise pickle.UnpicklingError(f"{module}.{name} is no part of a snapshot")

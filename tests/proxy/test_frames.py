@@ -5,6 +5,7 @@ import pickle
 import re
 import socket
 import struct
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -72,6 +73,14 @@ class Call:
 def test_nothing_foreign_is_unpickled(message: object) -> None:
     with pytest.raises(LinkLost):
         feed(encode(message))
+
+
+def test_no_module_is_imported_for_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "proxy.__main__", raising=False)
+    body = b"\x80\x04\x8c\x0eproxy.__main__\x8c\x04main\x93."
+    with pytest.raises(LinkLost, match="is not sent between"):
+        feed(struct.pack("!IB", len(body), 0) + body)
+    assert "proxy.__main__" not in sys.modules
 
 
 def test_a_dotted_name_does_not_lead_out_of_a_module_of_ours() -> None:
