@@ -110,7 +110,7 @@ class Direct(Pooler):
         """Nothing is pooled, so there is nothing to show."""
         return []
 
-    def wait_for_pool(self, database: str, within: float = 5.0, **numbers: int) -> None:
+    def wait_for_pool(self, database: str, within: float = 10.0, **numbers: int) -> None:
         """Returns at once: nobody waits for a server that is his own."""
 
     @contextmanager

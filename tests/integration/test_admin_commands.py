@@ -108,7 +108,7 @@ def test_a_cancel_on_a_waiting_console_undoes_the_pause(pooler: Pooler, console:
             lambda: pooler.show("STATE", key="paused") == [{"key": "paused", "value": "yes"}], 3, "paused"
         )
         pooler.cancel(console)
-        console.until(within=2)
+        console.until()
         assert ["paused", "no"] in console.rows("SHOW STATE")
         busy.rows("commit")
 
@@ -167,7 +167,7 @@ def test_kill_drops_clients_and_servers_and_leaves_the_database_paused(
         server.wait_for_query("/* killed */")
         assert m.command_tags(console.query(f"KILL {ONE}")) == ["KILL"]
         for client in (idle, busy):
-            fatals = m.errors(client.until_closed(within=2))
+            fatals = m.errors(client.until_closed())
             assert len(fatals) <= 1
         assert bystander.value("select 1") == "1"
         (row,) = pooler.show("DATABASES", name=ONE)
@@ -176,7 +176,7 @@ def test_kill_drops_clients_and_servers_and_leaves_the_database_paused(
         console.query(f"RESUME {ONE}")
     with pooler.raw(ONE) as client:
         assert client.value("select 1") == "1"
-    server.wait_until_quiet(3.0)
+    server.wait_until_quiet()
 
 
 def test_kill_of_what_does_not_exist_is_an_error(console: Raw) -> None:
@@ -187,8 +187,8 @@ def test_kill_of_what_does_not_exist_is_an_error(console: Raw) -> None:
 def test_kill_of_everything_spares_the_console(pooler: Pooler, console: Raw) -> None:
     with pooler.raw(APP) as one, pooler.raw(SESSION) as other:
         assert m.command_tags(console.query("KILL")) == ["KILL"]
-        one.until_closed(within=2)
-        other.until_closed(within=2)
+        one.until_closed()
+        other.until_closed()
         console.query("RESUME")
     with pooler.raw(APP) as client:
         assert client.value("select 1") == "1"
@@ -199,7 +199,7 @@ def test_kill_client_drops_one_client(pooler: Pooler, console: Raw) -> None:
     with pooler.raw(APP) as client, pooler.raw(APP) as spared:
         (row,) = pooler.show("CLIENTS", port=client.local_port())
         assert m.command_tags(console.query(f"KILL_CLIENT {row['id']}")) == ["KILL_CLIENT"]
-        fatals = m.errors(client.until_closed(within=2))
+        fatals = m.errors(client.until_closed())
         assert [fields["M"] for fields in fatals] == ["admin forced disconnect"]
         assert spared.value("select 1") == "1"
     assert console.error("KILL_CLIENT 999999")["M"] == "client not found"

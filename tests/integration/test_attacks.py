@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("alive")
 FLOOD = 60_000
 """Messages that the event loop must get through without anybody noticing."""
 NOTICEABLE = 2.0
-"""Seconds; what costs the square of the flood costs more than ten times as much."""
+"""Seconds of its CPU time; what costs the square of the flood costs more than ten times as much."""
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,10 @@ def test_a_flood_of_stray_messages_stops_nobody(pooler: Pooler, stray: bytes) ->
     with pooler.raw(APP) as flooder, pooler.raw(BYSTANDER) as bystander:
         echo(bystander)
         flooder.send(stray * FLOOD, m.query("select 'after'"))
-        started = time.monotonic()
+        before = pooler.cpu_seconds()
         echo(bystander)
-        assert time.monotonic() - started < NOTICEABLE
         assert m.rows(flooder.until(b"C")) == [["after"]]
-        assert time.monotonic() - started < NOTICEABLE
+        assert pooler.cpu_seconds() - before < NOTICEABLE
 
 
 def test_thousands_of_messages_behind_an_error_are_skipped(pooler: Pooler) -> None:
@@ -157,10 +156,10 @@ def test_an_unreachable_host_is_probed_for_as_long_as_somebody_waits(launch: Lau
         client = pooler.socket()
         client.send(m.startup({"user": pooler.user, "database": name}))
         clients.append(client)
-    wait_until(lambda: refused_connections(pooler, 0) == set(ports), 5.0, "every host was tried")
+    wait_until(lambda: refused_connections(pooler, 0) == set(ports), 10, "every host was tried")
     time.sleep(2.5)
     mark = pooler.log_mark()
-    wait_until(lambda: refused_connections(pooler, mark) == set(ports), 2.0, "every host is tried again")
+    wait_until(lambda: refused_connections(pooler, mark) == set(ports), 10, "every host is tried again")
     for client in clients:
         client.reset()
 

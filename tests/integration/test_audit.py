@@ -167,4 +167,4 @@ def test_a_crowd_is_served_as_ever(pooler: Pooler) -> None:
         for _ in range(5):
             assert m.rows(client.until()) == [[str(number)]]
         client.close()
-    wait_until(lambda: pooler.pool(ONE)["cl_active"] == 0, 5, "everybody has left")
+    wait_until(lambda: pooler.pool(ONE)["cl_active"] == 0, 10, "everybody has left")

@@ -126,7 +126,7 @@ def test_a_query_in_the_middle_of_a_copy_ends_the_connection(
             client.send(start(COPY_IN))
             client.until(b"G")
             client.send(m.copy_data(b"1\n"), m.query("select 1"))
-            return [(fields["S"], fields["C"]) for fields in m.errors(client.until_closed(within=3))]
+            return [(fields["S"], fields["C"]) for fields in m.errors(client.until_closed())]
 
     assert heard(server, server.database) == [("ERROR", "08P01"), ("FATAL", "08P01")]
     said = heard(pooler, ONE)

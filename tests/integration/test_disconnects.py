@@ -50,8 +50,8 @@ def test_a_running_query_is_cancelled_on_the_server(pooler: Pooler, server: Serv
         client.send(m.query("select pg_sleep(60) /* abandoned */"))
         server.wait_for_query("/* abandoned */")
         leave(client, how)
-    server.wait_until_quiet(2.0)
-    with pooler.raw(ONE, timeout=3) as rival:
+    server.wait_until_quiet()
+    with pooler.raw(ONE) as rival:
         assert rival.value("select 'served'") == "served"
 
 
@@ -91,16 +91,16 @@ def test_a_client_may_vanish_in_any_phase(
     with pooler.raw(database) as client:
         client.send(phase)
         client.reset()
-    with pooler.raw(database, timeout=3) as rival:
+    with pooler.raw(database) as rival:
         assert rival.value("select count(*) from vanished") == "0"
-    server.wait_until_quiet(2.0)
+    server.wait_until_quiet()
 
 
 def test_a_client_that_half_closes_after_its_query_is_no_trouble(pooler: Pooler, server: Server) -> None:
     with pooler.raw(ONE) as client:
         client.send(m.query("select 1"), m.terminate())
         client.half_close()
-        client.until_closed(within=2)
+        client.until_closed()
     with pooler.raw(ONE) as rival:
         assert rival.value("select 1") == "1"
 
@@ -155,7 +155,7 @@ def test_many_clients_vanishing_at_once_do_not_exceed_the_pool(launch: Launch, s
         clients = [pooler.raw() for _ in range(size)]
         for client in clients:
             client.send(m.query("select pg_sleep(60) /* crowd */"))
-        wait_until(lambda: sum("crowd" in line for line in server.busy_backends()) == size, 5, "all run")
+        wait_until(lambda: sum("crowd" in line for line in server.busy_backends()) == size, 10, "all run")
         proxy.blackhole(Way.TO_SERVER)
         for client in clients:
             client.reset()
@@ -168,9 +168,9 @@ def test_many_clients_vanishing_at_once_do_not_exceed_the_pool(launch: Launch, s
         with pooler.log_contains("too many connections", times=0):
             proxy.heal()
             for rival in rivals:
-                assert m.rows(rival.until(within=5)) == [["served"]]
+                assert m.rows(rival.until()) == [["served"]]
                 rival.close()
-        server.wait_until_quiet(3.0)
+        server.wait_until_quiet()
 
 
 # --- servers -----------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_the_session_of_a_lost_server_does_not_live_on(pooler: Pooler, server: S
     with pooler.raw(SESSION) as client:
         pid = int(str(client.value("select pg_backend_pid()")))
         server.sql("select pg_terminate_backend(%s)", [pid])
-        got = client.until_closed(within=3)
+        got = client.until_closed()
         assert m.tags(got) in ("E", "")
 
 
@@ -196,8 +196,8 @@ def test_a_server_that_dies_with_a_waiting_rival_serves_the_rival_with_a_new_one
         rival.send(m.query("select 'rival'"))
         pooler.wait_for_pool(ONE, cl_waiting=1)
         server.sql("select pg_terminate_backend(%s)", [pid])
-        assert m.tags(client.until_closed(within=3)).lstrip("T") == "E"
-        assert m.rows(rival.until(within=5)) == [["rival"]]
+        assert m.tags(client.until_closed()).lstrip("T") == "E"
+        assert m.rows(rival.until()) == [["rival"]]
 
 
 def test_notices_on_an_idle_server_reach_nobody(pooler: Pooler, server: Server) -> None:
@@ -222,4 +222,4 @@ def test_a_thousand_connects_and_resets_leave_nothing_behind(pooler: Pooler) -> 
         thread.start()
     for thread in threads:
         thread.join()
-    wait_until(lambda: not pooler.show("CLIENTS", database=APP), 5, "all gone")
+    wait_until(lambda: not pooler.show("CLIENTS", database=APP), 10, "all gone")

@@ -63,7 +63,7 @@ class Judge:
         before = self._loaded()
         self.rules.write_text("\n".join((*_OWN, *lines)) + "\n")
         self.connection.execute("select pg_reload_conf()")
-        wait_until(lambda: self._loaded() != before, 5, "rules are read")
+        wait_until(lambda: self._loaded() != before, 10, "rules are read")
 
     def lets_in(self, host: str, user: str, database: str) -> bool:
         try:

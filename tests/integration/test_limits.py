@@ -4,8 +4,8 @@ Times are chosen short; what is allowed beside them covers a busy machine.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -46,43 +46,43 @@ def pooler(module_launch: Launch, server: Server) -> Pooler:
     return module_launch(entries, settings, secrets={OTHER: ""})
 
 
-def sleepers(pooler: Pooler, database: str, count: int, seconds: float, user: str | None = None) -> list[Raw]:
-    """So many clients, each with a pg_sleep under way or waiting."""
-    clients = [pooler.raw(database, user) for _ in range(count)]
-    for client in clients:
-        client.send(m.query(f"select pg_sleep({seconds})"))
-    return clients
+class Holders:
+    """Clients that have each asked for a server; who gets one keeps it until all take their turns."""
+
+    def __init__(self, clients: list[Raw]) -> None:
+        self.clients = clients
+        for client in clients:
+            client.send(m.query("begin"))
+
+    def take_turns(self, servers: Callable[[], int]) -> int:
+        """All are served, one after the other; the most `servers` there were meanwhile."""
+        most, waiting, deadline = 0, self.clients[:], time.monotonic() + 20
+        while waiting:
+            most = max(most, servers())
+            assert time.monotonic() < deadline, "not all are served"
+            for client in [each for each in waiting if not each.silent_for(0.01)]:
+                assert m.errors(client.until()) == []
+                client.rows("rollback")
+                waiting.remove(client)
+        return max(most, servers())
 
 
 @contextmanager
-def sleeping(
-    pooler: Pooler, database: str, count: int, seconds: float = 0.5, user: str | None = None
-) -> Iterator[list[Raw]]:
-    """As `sleepers`; waits for all at the end, none of which may fail."""
-    clients = sleepers(pooler, database, count, seconds, user)
-    try:
-        yield clients
-        for client in clients:
-            assert m.errors(client.until(within=20)) == []
-    finally:
-        for client in clients:
-            client.close()
+def holding(pooler: Pooler, *crowds: tuple[str, int, str | None]) -> Iterator[Holders]:
+    """`Holders` of these databases, so many of each, of these users."""
+    with ExitStack() as stack:
+        yield Holders(
+            [
+                stack.enter_context(pooler.raw(database, user))
+                for database, count, user in crowds
+                for _ in range(count)
+            ]
+        )
 
 
-class Watch:
-    """Counts the servers of a pool over time by asking PostgreSQL."""
-
-    def __init__(self, server: Server, user: str) -> None:
-        self.server, self.user, self.most = server, user, 0
-
-    def look_until(self, clients: list[Raw], within: float = 20.0) -> None:
-        """Looks again and again until every client has its ReadyForQuery."""
-        deadline = time.monotonic() + within
-        for client in clients:
-            while client.silent_for(0.01):
-                self.most = max(self.most, len(self.server.backends(self.user)))
-                assert time.monotonic() < deadline
-            client.until()
+def wait_for_waiting(pooler: Pooler, count: int) -> None:
+    """Waits until so many clients have asked for a server in vain."""
+    wait_until(lambda: len(pooler.show("CLIENTS", state="waiting")) == count, 10, f"{count} wait")
 
 
 # --- clients ---------------------------------------------------------------------------------------
@@ -115,66 +115,76 @@ def test_max_user_client_connections_counts_the_clients_of_one_user(pooler: Pool
 def test_a_pool_never_has_more_servers_than_its_size(
     pooler: Pooler, server: Server, database: str, size: int
 ) -> None:
+    def servers() -> int:
+        return len(server.backends(pooler.user))
+
     pooler.admin("RECONNECT")
-    wait_until(lambda: not server.backends(pooler.user), 5, "no servers left")
-    watch = Watch(server, pooler.user)
-    clients = sleepers(pooler, database, size * 3, 0.1)
-    watch.look_until(clients)
-    for client in clients:
-        client.close()
-    assert watch.most == size
+    wait_until(lambda: not servers(), 10, "no servers left")
+    with holding(pooler, (database, 3 * size, None)) as holders:
+        wait_until(lambda: servers() == size, 10, "as many as there may be")
+        wait_for_waiting(pooler, 2 * size)
+        assert holders.take_turns(servers) == size
 
 
 def test_set_default_pool_size_acts_at_once(pooler: Pooler, server: Server) -> None:
+    def servers() -> int:
+        return len(server.backends(pooler.user))
+
     pooler.admin("RECONNECT")
-    wait_until(lambda: not server.backends(pooler.user), 5, "no servers left")
-    with sleeping(pooler, "default", 10, 0.5):
-        wait_until(lambda: len(server.backends(pooler.user)) == 3, 3, "three servers")
+    wait_until(lambda: not servers(), 10, "no servers left")
+    with holding(pooler, ("default", 10, None)) as holders:
+        wait_until(lambda: servers() == 3, 10, "three servers")
+        wait_for_waiting(pooler, 7)
         pooler.admin("SET default_pool_size = 6")
         try:
-            wait_until(lambda: len(server.backends(pooler.user)) == 6, 3, "six servers")
+            wait_until(lambda: servers() == 6, 10, "six servers")
         finally:
             pooler.admin("SET default_pool_size = 3")
+        assert holders.take_turns(servers) == 6
 
 
 def test_the_reserve_is_used_only_after_its_time(pooler: Pooler, server: Server) -> None:
+    def servers() -> int:
+        return len(server.backends(pooler.user))
+
     pooler.admin("RECONNECT")
-    wait_until(lambda: not server.backends(pooler.user), 5, "no servers left")
+    wait_until(lambda: not servers(), 10, "no servers left")
     with pooler.with_settings(reserve_pool_size=2, reserve_pool_timeout=1):
         started = time.monotonic()
-        with sleeping(pooler, "default", 8, 2.5):
-            wait_until(lambda: len(server.backends(pooler.user)) == 3, 3, "three servers")
-            wait_until(lambda: len(server.backends(pooler.user)) == 5, 4, "five servers")
+        with holding(pooler, ("default", 8, None)) as holders:
+            wait_until(lambda: servers() == 5, 10, "five servers")
             assert time.monotonic() - started >= 0.9
-            assert pooler.pool("default")["cl_waiting"] == 3
+            wait_for_waiting(pooler, 3)
+            assert holders.take_turns(servers) == 5
 
 
 def test_max_db_connections_is_shared_by_the_pools_of_a_database(pooler: Pooler, server: Server) -> None:
+    def servers() -> int:
+        count = server.value(
+            "select count(*) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()"
+            " and usename in (%s, %s)",
+            [server.database, pooler.user, OTHER],
+        )
+        return int(str(count))
+
     pooler.admin("RECONNECT")
-    wait_until(lambda: not server.backends(pooler.user), 5, "no servers left")
-    clients = sleepers(pooler, "capped", 6, 0.2) + sleepers(pooler, "capped", 6, 0.2, OTHER)
-    most = 0
-    for client in clients:
-        while client.silent_for(0.01):
-            count = server.value(
-                "select count(*) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()"
-                " and usename in (%s, %s)",
-                [server.database, pooler.user, OTHER],
-            )
-            most = max(most, int(str(count)))
-        assert m.errors(client.until()) == []
-        client.close()
-    assert most == 4
+    wait_until(lambda: not servers(), 10, "no servers left")
+    with holding(pooler, ("capped", 6, None), ("capped", 6, OTHER)) as holders:
+        wait_until(lambda: servers() == 4, 10, "four servers")
+        wait_for_waiting(pooler, 8)
+        assert holders.take_turns(servers) == 4
 
 
 @howdah_only("PgBouncer takes the cap first come, first served")
 def test_a_pool_without_servers_gets_its_turn_under_a_shared_cap(pooler: Pooler) -> None:
     """One user keeps all four servers busy for ever; another one waits, and is served before too long."""
-    hogs = sleepers(pooler, "capped", 12, 0.05)
+    hogs = [pooler.raw("capped") for _ in range(12)]
     try:
+        for hog in hogs:
+            hog.send(m.query("select pg_sleep(0.05)"))
         with pooler.raw("capped", OTHER) as late:
             late.send(m.query("select 'late'"))
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 10
             while late.silent_for(0):
                 assert time.monotonic() < deadline, "starved"
                 for hog in hogs:
@@ -188,25 +198,26 @@ def test_a_pool_without_servers_gets_its_turn_under_a_shared_cap(pooler: Pooler)
 
 
 def test_max_user_connections_counts_over_all_databases(pooler: Pooler, server: Server) -> None:
+    def servers() -> int:
+        return len(server.backends(pooler.user))
+
     pooler.admin("RECONNECT")
-    wait_until(lambda: not server.backends(pooler.user), 5, "no servers left")
-    with pooler.with_settings(max_user_connections=3):
-        clients = sleepers(pooler, APP, 4, 0.2) + sleepers(pooler, "four", 4, 0.2)
-        watch = Watch(server, pooler.user)
-        watch.look_until(clients)
-        for client in clients:
-            client.close()
-    assert watch.most == 3
+    wait_until(lambda: not servers(), 10, "no servers left")
+    crowds = (APP, 4, None), ("four", 4, None)
+    with pooler.with_settings(max_user_connections=3), holding(pooler, *crowds) as holders:
+        wait_until(lambda: servers() == 3, 10, "three servers")
+        wait_for_waiting(pooler, 5)
+        assert holders.take_turns(servers) == 3
 
 
 @howdah_only("PgBouncer 1.18 needs a first client")
 def test_min_pool_size_of_a_forced_user_is_kept_without_clients(pooler: Pooler, server: Server) -> None:
-    wait_until(lambda: len(server.backends(MINIMAL.name)) == 3, 5, "three servers")
+    wait_until(lambda: len(server.backends(MINIMAL.name)) == 3, 10, "three servers")
     before = server.backends(MINIMAL.name)
     pooler.admin("RECONNECT minimal")
     wait_until(
         lambda: len(now := server.backends(MINIMAL.name)) == 3 and not {*now} & {*before},
-        5,
+        10,
         "three new servers",
     )
 
@@ -214,15 +225,16 @@ def test_min_pool_size_of_a_forced_user_is_kept_without_clients(pooler: Pooler, 
 def test_server_idle_timeout_closes_idle_servers(pooler: Pooler) -> None:
     with pooler.with_settings(server_idle_timeout=1):
         with pooler.raw(ONE) as client:
-            client.value("select 1")
+            client.rows("begin")
             assert len(pooler.show("SERVERS", database=ONE)) == 1
-        wait_until(lambda: not pooler.show("SERVERS", database=ONE), 4, "closed")
+            client.rows("commit")
+        wait_until(lambda: not pooler.show("SERVERS", database=ONE), 10, "closed")
 
 
 def test_server_lifetime_closes_old_servers_when_they_are_released(pooler: Pooler) -> None:
     with pooler.with_settings(server_lifetime=1), pooler.raw("short_lived") as client:
         first = client.value("select pg_backend_pid()")
-        wait_until(lambda: not pooler.show("SERVERS", database="short_lived"), 5, "closed")
+        wait_until(lambda: not pooler.show("SERVERS", database="short_lived"), 10, "closed")
         client.rows("begin")
         second = client.value("select pg_backend_pid()")
         time.sleep(1.5)
@@ -236,8 +248,9 @@ def test_servers_are_used_last_in_first_out_unless_round_robin(pooler: Pooler) -
         with pooler.raw("four") as client:
             return [client.value("select pg_backend_pid()") for _ in range(count)]
 
-    with sleeping(pooler, "four", 4, 0.1):
-        pass
+    with holding(pooler, ("four", 4, None)) as holders:
+        pooler.wait_for_pool("four", sv_active=4)
+        holders.take_turns(lambda: 4)
     assert len(set(pids(8))) == 1
     with pooler.with_settings(server_round_robin=1):
         rotated = pids(8)

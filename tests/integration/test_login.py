@@ -57,7 +57,7 @@ def test_an_md5_secret_cannot_serve_scram(poolers: dict[str, Pooler]) -> None:
 def test_no_refusal_leaves_a_client_behind(poolers: dict[str, Pooler]) -> None:
     for pooler in poolers.values():
         fails(pooler, PLAIN, "wrong")
-        wait_until(lambda p=pooler: not p.show("CLIENTS", database=APP), 3, "gone")  # type: ignore[misc]
+        wait_until(lambda p=pooler: not p.show("CLIENTS", database=APP), 10, "gone")  # type: ignore[misc]
 
 
 def test_secrets_never_reach_the_log(poolers: dict[str, Pooler]) -> None:
@@ -140,7 +140,7 @@ def test_a_query_instead_of_a_password_is_refused(poolers: dict[str, Pooler]) ->
         client, _ = begin(pooler, PLAIN)
         with client:
             client.send(m.query("select 1"))
-            got = client.until_closed(within=2)
+            got = client.until_closed()
             assert "D" not in m.tags(got), method
 
 

@@ -84,7 +84,7 @@ def test_readiness_ends_with_the_first_signal_and_liveness_does_not(launch: Laun
     with pooler.raw(ONE) as client:
         client.value("select 1")
         pooler.signal(signal.SIGTERM)
-        wait_until(lambda: page.get("/readyz")[0] == 503, 3, "not ready")
+        wait_until(lambda: page.get("/readyz")[0] == 503, 10, "not ready")
         assert page.get("/livez")[0] == 200
         client.quit()
         assert pooler.wait(5) == 0

@@ -139,7 +139,7 @@ def test_a_minimum_is_kept_while_a_client_is_there(launch: Launch, server: Serve
     pooler = launch({APP: entry(server, min_pool_size=5)})
     with pooler.raw(APP) as client:
         client.value("select 1")
-        wait_until(lambda: len(pooler.show("SERVERS", database=APP)) == 5, 5, "five servers")
+        wait_until(lambda: len(pooler.show("SERVERS", database=APP)) == 5, 10, "five servers")
 
 
 @howdah_only("PgBouncer 1.18 says it of fewer timeouts")
@@ -189,7 +189,7 @@ def test_a_lifetime_of_zero_means_single_use(launch: Launch, server: Server, dat
         with pooler.raw(database) as client:
             pids.add(client.value("select pg_backend_pid()"))
             client.quit()
-        wait_until(lambda: not pooler.show("SERVERS", database=database), 3, "closed")
+        wait_until(lambda: not pooler.show("SERVERS", database=database), 10, "closed")
     assert len(pids) == 4
 
 
@@ -216,7 +216,7 @@ def test_clients_and_servers_share_one_sequence_of_ids(launch: Launch, server: S
                 assert ids(console, "SERVERS") == [first + 2 * number]
                 client.quit()
             # Asked by the same admin: another one would take an id.
-            wait_until(lambda: ids(console, "SERVERS") == [], 3, "closed")
+            wait_until(lambda: ids(console, "SERVERS") == [], 10, "closed")
 
 
 @howdah_only("counted since PgBouncer 1.23")
@@ -295,7 +295,7 @@ def test_a_restart_of_postgresql_between_two_queries_goes_unnoticed(
         for conversation in fake.conversations:
             conversation.refuse("57P01", "terminating connection due to administrator command")
             conversation.hang_up()
-        wait_until(lambda: not pooler.show("SERVERS"), 3, "noticed")
+        wait_until(lambda: not pooler.show("SERVERS"), 10, "noticed")
         assert client.value("select 2") == "select 2"
 
 
@@ -303,4 +303,4 @@ def test_a_password_of_the_server_that_is_wrong_is_told_once_known(launch: Launc
     pooler = launch({APP: entry(server, user=APP_ROLE.name, password="wrong")})
     started = time.monotonic()
     assert "password authentication failed" in refused(pooler, APP)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10

@@ -149,7 +149,7 @@ def test_a_closed_name_stands_for_nothing_and_the_text_stays(pooler: Pooler) -> 
 def test_the_names_of_a_client_go_with_it(pooler: Pooler) -> None:
     with driver(pooler) as client:
         run(client, QUERY)
-    wait_until(lambda: not of_clients(pooler, ONE), 5, "the client is gone")
+    wait_until(lambda: not of_clients(pooler, ONE), 10, "the client is gone")
     assert texts(pooler, "clients", "uses", "servers") == {TEXT: (0, 2, 1)}
     with driver(pooler) as client:
         run(client, QUERY)
@@ -161,7 +161,7 @@ def test_a_server_that_goes_takes_its_statements_along(pooler: Pooler) -> None:
     with driver(pooler) as client:
         run(client, QUERY)
         pooler.admin(f"RECONNECT {ONE}")
-        wait_until(lambda: not pooler.show("SERVERS", database=ONE), 5, "the server is gone")
+        wait_until(lambda: not pooler.show("SERVERS", database=ONE), 10, "the server is gone")
         assert texts(pooler, "clients", "servers") == {TEXT: (1, 0)}
         run(client, QUERY)
         assert texts(pooler, "clients", "servers") == {TEXT: (1, 1)}

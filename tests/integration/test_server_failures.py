@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.conformance.expect import refusing
+from tests.conformance.expect import BUSY, refusing
 from tests.integration.conftest import FAKE, Launch, before_fake
 from tests.support import messages as m
 from tests.support.fault_proxy import FaultProxy, Way, wait_until
@@ -48,7 +48,7 @@ def close_all(clients: list[Raw]) -> None:
 def cut_off(pooler: Pooler, proxy: FaultProxy) -> None:
     """Takes the server away and waits until the pooler has noticed."""
     proxy.down()
-    wait_until(lambda: not pooler.show("SERVERS"), 3, "the pooler has lost its servers")
+    wait_until(lambda: not pooler.show("SERVERS"), 10, "the pooler has lost its servers")
 
 
 # --- unreachable -----------------------------------------------------------------------------------------
@@ -71,8 +71,8 @@ def test_clients_wait_for_a_server_that_is_down_and_are_served_when_it_is_back(
         started = time.monotonic()
         for client in clients:
             client.finish_login()
-            assert m.rows(client.until(within=5)) == [["served"]]
-        assert time.monotonic() - started < 3.0
+            assert m.rows(client.until()) == [["served"]]
+        assert time.monotonic() - started < 3.0 + BUSY
 
 
 @howdah_only("PgBouncer opens one login after another")
@@ -101,10 +101,10 @@ def test_a_client_that_waits_for_an_absent_server_is_told_when_its_time_is_up(
     with behind_proxy.raw(ONE) as client:
         started = time.monotonic()
         client.send(m.query("select 1"))
-        errors = m.errors(client.until_closed(within=5))
+        errors = m.errors(client.until_closed())
         assert len(errors) == 1
         assert errors[0]["S"] == "FATAL"
-        assert 0.5 <= time.monotonic() - started <= 2.5
+        assert 0.5 <= time.monotonic() - started < 2.5 + BUSY
 
 
 @howdah_only("PgBouncer needs tcp_user_timeout for this")
@@ -114,10 +114,10 @@ def test_a_connection_attempt_that_is_swallowed_ends_at_its_timeout(
     proxy.swallow_new(True)
     with behind_proxy.socket(30) as client:
         client.send(m.startup({"user": behind_proxy.user, "database": ONE}) + m.query("select 'served'"))
-        wait_until(lambda: len(proxy.links) == 1, 3, "a first attempt")
+        wait_until(lambda: len(proxy.links) == 1, 10, "a first attempt")
         proxy.swallow_new(False)
         client.finish_login()
-        assert m.rows(client.until(within=8)) == [["served"]]
+        assert m.rows(client.until()) == [["served"]]
 
 
 @pytest.mark.parametrize("database", [ONE, SESSION_ONE])
@@ -128,7 +128,7 @@ def test_a_server_connection_that_is_reset_costs_its_client_one_error(
         client.rows("begin")
         proxy.reset()
         client.send_quietly(m.query("select 1"))
-        (fields,) = m.errors(client.until_closed(within=3))
+        (fields,) = m.errors(client.until_closed())
         assert fields["S"] == "FATAL"
         assert fields["M"] == "server conn crashed?"
         assert fields["C"] in ("08006", "08P01")
@@ -141,7 +141,7 @@ def test_half_an_answer_is_not_taken_for_a_whole_one(behind_proxy: Pooler, proxy
         passed = proxy.alive()[0].passed[Way.TO_CLIENT]
         proxy.stop_at(Way.TO_CLIENT, passed + 20_000)
         client.send(m.query("select repeat('x', 100000)"))
-        wait_until(lambda: proxy.alive()[0].passed[Way.TO_CLIENT] == passed + 20_000, 3, "half is there")
+        wait_until(lambda: proxy.alive()[0].passed[Way.TO_CLIENT] == passed + 20_000, 10, "half is there")
         proxy.reset()
         proxy.heal()
         with pytest.raises((AssertionError, EOFError, ConnectionError)):

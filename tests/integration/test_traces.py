@@ -63,7 +63,7 @@ class Exchange:
                 client.quit()
         # Unless everything came to its end, the trace would say of an accident that it has to be so.
         if error is None:
-            wait_until(self._settled, 5, "the pool has settled")
+            wait_until(self._settled, 10, "the pool has settled")
             self.pooler.admin(f"RECONNECT {self.name}")
             self._compare()
 

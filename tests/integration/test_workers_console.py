@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 import psycopg
 import pytest
 
-from tests.conformance.expect import sqlstates
+from tests.conformance.expect import BUSY, sqlstates
 from tests.integration.conftest import Launch
 from tests.support import messages as m
 from tests.support.crowd import Crowd, until
@@ -273,8 +273,8 @@ def test_a_cancel_request_reaches_its_target_from_any_worker(
         for client in everybody:
             pooler.cancel(client)
             began = time.monotonic()
-            assert sqlstates(client.until(within=3)) == ["57014"]
-            assert time.monotonic() - began < 1
+            assert sqlstates(client.until()) == ["57014"]
+            assert time.monotonic() - began < BUSY
         assert all(client.value("select 1") == "1" for client in everybody)
 
 

@@ -117,7 +117,7 @@ def test_a_worker_killed_is_noticed_by_its_own_clients_only_and_replaced(
         for client in found[victim]:
             with pytest.raises(psycopg.OperationalError):
                 value(client)
-        crowd.wait_for_workers(1, without=tuple(found), within=1.0)
+        crowd.wait_for_workers(1, without=tuple(found))
     for pid in others:
         for client in found[pid]:
             assert value(client, "select 7") == 7
@@ -254,7 +254,7 @@ def test_a_template_killed_is_replaced_and_workers_do_not_notice(launch: Launch,
         assert value(mine[0]) == 1
     victim = next(iter(found))
     os.kill(victim, signal.SIGKILL)
-    crowd.wait_for_workers(1, without=tuple(found), within=1.0)
+    crowd.wait_for_workers(1, without=tuple(found))
     # Also the worker of the old template, which is nobody's child, is heard of and replaced.
     assert victim not in crowd.workers()
 

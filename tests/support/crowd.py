@@ -6,7 +6,6 @@ Law: /proc and the console only, as a person would look.
 import os
 import re
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,17 +13,15 @@ from pathlib import Path
 
 import psycopg
 
+from tests.support.fault_proxy import wait_until
 from tests.support.pooler import Pooler
 
-DEADLINE = 10.0
+DEADLINE = 15.0
 
 
 def until(condition: Callable[[], object], what: str, within: float = DEADLINE) -> None:
     """Return when the condition holds."""
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
+    wait_until(lambda: bool(condition()), within, what)
 
 
 def alive(pid: int) -> bool:

@@ -297,9 +297,14 @@ class FaultProxy:
 
 
 def wait_until(condition: Callable[[], bool], within: float, what: str) -> float:
-    """Polls until true; returns the seconds it took, fails the test after `within` seconds."""
+    """Polls until true; returns the seconds it took, fails the test after `within` seconds.
+
+    Who had to wait for the processor meanwhile looks once more when the time is over.
+    """
     start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < within, f"not within {within} s: {what}"
+    while True:
+        over = time.monotonic() - start >= within
+        if condition():
+            return time.monotonic() - start
+        assert not over, f"not within {within} s: {what}"
         time.sleep(_POLL)
-    return time.monotonic() - start

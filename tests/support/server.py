@@ -59,7 +59,7 @@ class Server(Target):
         )
         return [int(str(row[0])) for row in rows]
 
-    def wait_for_query(self, text: str, within: float = 5.0) -> int:
+    def wait_for_query(self, text: str, within: float = 10.0) -> int:
         """Waits until a backend runs a query that contains this text; returns its process id."""
         found: list[tuple[object, ...]] = []
 
@@ -74,6 +74,6 @@ class Server(Target):
         wait_until(running, within, f"a backend runs {text!r}")
         return int(str(found[0][0]))
 
-    def wait_until_quiet(self, within: float = 5.0) -> float:
+    def wait_until_quiet(self, within: float = 10.0) -> float:
         """Waits until no backend is busy; the seconds it took."""
         return wait_until(lambda: not self.busy_backends(), within, f"quiet; is {self.busy_backends()}")

@@ -225,7 +225,7 @@ class Raw:
         return fields
 
 
-def send_cancel(address: tuple[str, int], pid: int, secret: bytes, timeout: float = 10.0) -> None:
+def send_cancel(address: tuple[str, int], pid: int, secret: bytes, timeout: float = 30.0) -> None:
     """A CancelRequest over a connection of its own; fails if it is answered with even one byte."""
     with Raw(*address, timeout=timeout) as raw:
         raw.send(m.cancel_request(pid, secret))

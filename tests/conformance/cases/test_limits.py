@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.conformance import direct
-from tests.conformance.expect import login_refused, refusal, sqlstates, wording
+from tests.conformance.expect import BUSY, login_refused, refusal, sqlstates, wording
 from tests.conformance.marks import pgbouncer_fails, pooler_only
 from tests.support import messages as m
 from tests.support.fault_proxy import wait_until
@@ -25,8 +25,8 @@ def test_query_wait_timeout_ends_a_client_that_waits_too_long(pooler: Pooler) ->
         holder.rows("begin")
         started = time.monotonic()
         client.send(m.query("select 1"))
-        fields = refusal(client, within=5)
-        assert 0.5 <= time.monotonic() - started <= 2.0
+        fields = refusal(client)
+        assert 0.5 <= time.monotonic() - started < 2.5 + BUSY
         assert fields["M"] == "query_wait_timeout"
         assert fields["C"] in ("57014", "08P01")
         assert holder.value("select 'unhurt'") == "unhurt"
@@ -43,7 +43,7 @@ def test_clients_above_max_client_conn_are_refused_but_the_administrator_is_let_
         postgresql=f'too many connections for role "{pooler.user}"',
     )
     if pooler.kind == direct.KIND:
-        wait_until(lambda: len(server.backends(pooler.user)) == 1, 5, "only the bystander is there")
+        wait_until(lambda: len(server.backends(pooler.user)) == 1, 10, "only the bystander is there")
     with pooler.with_settings(max_client_conn=MOST), ExitStack() as stack:
         for _ in range(MOST - 1):
             stack.enter_context(pooler.raw())
@@ -53,7 +53,7 @@ def test_clients_above_max_client_conn_are_refused_but_the_administrator_is_let_
         if pooler.kind != direct.KIND:
             assert len(pooler.show("CLIENTS", database=pooler.database)) == MOST - 1
         assert server.postgres.sql("select 'superuser'") == [("superuser",)]
-    wait_until(lambda: not pooler.show("CLIENTS", database=pooler.database), 5, "all have left")
+    wait_until(lambda: not pooler.show("CLIENTS", database=pooler.database), 10, "all have left")
     with pooler.raw() as client:
         assert client.value("select 1") == "1"
 
@@ -65,13 +65,13 @@ def test_query_timeout_ends_the_client_and_the_query(pooler: Pooler, server: Ser
     with pooler.with_settings(query_timeout=1), pooler.raw(ONE) as client:
         started = time.monotonic()
         client.send(m.query("select pg_sleep(60) /* too long */"))
-        got = client.until_closed(within=5)
-        assert 0.9 <= time.monotonic() - started <= 2.5
+        got = client.until_closed()
+        assert 0.5 <= time.monotonic() - started < 2.5 + BUSY
         assert len(sqlstates(got)) == 1
         fields = m.errors(got)[-1]
         assert fields["M"] == "query timeout"
         assert fields["C"] in ("57014", "08P01")
-    server.wait_until_quiet(2.0)
+    server.wait_until_quiet()
 
 
 @pytest.mark.case("O52")
@@ -84,16 +84,16 @@ def test_idle_transaction_timeout_ends_the_transaction(pooler: Pooler, server: S
     )
     with pooler.with_settings(idle_transaction_timeout=1), pooler.raw(database) as client:
         client.rows("begin")
-        client.rows("select pg_advisory_lock(52)")
         started = time.monotonic()
-        fields = refusal(client, within=5)
-        assert 0.5 <= time.monotonic() - started <= 2.5
+        client.rows("select pg_advisory_lock(52)")
+        fields = refusal(client)
+        assert 0.5 <= time.monotonic() - started < 2.5 + BUSY
         assert fields["M"] == reason
         assert fields["C"] in ("25P03", "08P01")
-        server.wait_until_quiet(2.0)
+        server.wait_until_quiet()
         wait_until(
             lambda: server.value("select count(*) from pg_locks where locktype = 'advisory'") == 0,
-            2,
+            10,
             "unlocked",
         )
 
@@ -102,13 +102,14 @@ def test_idle_transaction_timeout_ends_the_transaction(pooler: Pooler, server: S
 def test_client_login_timeout_is_absolute(pooler: Pooler) -> None:
     """A byte of the startup packet every 0.2 seconds does not buy more time."""
     packet = m.startup({"user": pooler.user, "database": pooler.database, "application_name": "x" * 100})
-    with pooler.with_settings(client_login_timeout=1), pooler.socket() as client:
+    with pooler.with_settings(client_login_timeout=1):
         started = time.monotonic()
-        for at in range(len(packet)):
-            if not client.silent_for(0.2) or not client.send_quietly(packet[at : at + 1]):
-                break
-        assert 0.5 <= time.monotonic() - started <= 2.5
-        assert {fields["M"] for fields in m.errors(client.until_closed(within=1))} <= {"client_login_timeout"}
+        with pooler.socket() as client:
+            for at in range(len(packet)):
+                if not client.silent_for(0.2) or not client.send_quietly(packet[at : at + 1]):
+                    break
+            assert 0.5 <= time.monotonic() - started < 2.5 + BUSY
+            assert {fields["M"] for fields in m.errors(client.until_closed())} <= {"client_login_timeout"}
 
 
 @pytest.mark.case("O54")
@@ -117,10 +118,10 @@ def test_client_login_timeout_is_absolute(pooler: Pooler) -> None:
 def test_a_transaction_is_refused_in_statement_mode(pooler: Pooler, server: Server, sql: str) -> None:
     with pooler.raw(STATEMENT) as client:
         client.send(m.query(sql))
-        got = client.until_closed(within=3)
+        got = client.until_closed()
         fields = m.errors(got)[-1]
         assert fields["S"] == "FATAL"
         assert fields["M"] == "transaction blocks not allowed in statement pooling mode"
-    server.wait_until_quiet(2.0)
+    server.wait_until_quiet()
     with pooler.raw(STATEMENT) as client:
         assert client.value("select 1") == "1"

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.conformance.expect import refusing, sqlstates
+from tests.conformance.expect import BUSY, refusing, sqlstates
 from tests.conformance.marks import pgbouncer_fails, pooler_only
 from tests.integration.conftest import FAKE, Launch
 from tests.support import messages as m
@@ -42,8 +42,8 @@ def test_an_open_transaction_is_rolled_back(pooler: Pooler, server: Server, how:
         client.rows("begin")
         client.rows("insert into o43 values (1)")
         leave(client, how)
-    assert server.wait_until_quiet(1.0) <= 1.0
-    with pooler.raw(database, timeout=2) as rival:
+    assert server.wait_until_quiet() <= 1.0 + BUSY
+    with pooler.raw(database) as rival:
         assert rival.value("select count(*) from o43") == "0"
 
 
@@ -62,7 +62,7 @@ def test_a_terminated_server_is_reported_once(
             client.send(m.query("select pg_sleep(30) /* doomed */"))
             pid = server.wait_for_query("/* doomed */")
         server.sql("select pg_terminate_backend(%s)", [pid])
-        got = client.until_closed(within=3)
+        got = client.until_closed()
     # A running query has announced its columns before it slept.
     assert m.tags(got).lstrip("T") == "E"
     fields = m.errors(got)[0]
@@ -82,7 +82,7 @@ def test_idle_servers_that_were_terminated_are_never_handed_out(pooler: Pooler, 
                 client.until()
             doomed = server.backends(pooler.user)
             server.sql("select pg_terminate_backend(pid) from unnest(%s::int[]) pid", [doomed])
-            wait_until(lambda: not server.backends(pooler.user), 3, "all terminated")
+            wait_until(lambda: not server.backends(pooler.user), 10, "all terminated")
             for number in range(100):
                 assert clients[number % 8].value(f"select {number}") == str(number)
 
@@ -146,14 +146,14 @@ def test_clients_wait_while_the_server_is_starting_up(
     pooler = before_fake(launch, fake, server, query_wait_timeout=30)
     with pooler.socket(30) as client:
         client.send(m.startup({"user": "u", "database": FAKE}) + m.query("select 'ready'"))
-        wait_until(lambda: fake.logins() >= 3, 5, "it keeps asking")
+        wait_until(lambda: fake.logins() >= 3, 10, "it keeps asking")
         asked = fake.logins()
         assert asked < 20
         started = time.monotonic()
         fake.script = default_script
         client.finish_login()
-        assert m.rows(client.until(within=5)) == [["select 'ready'"]]
-        assert time.monotonic() - started < 2.0
+        assert m.rows(client.until()) == [["select 'ready'"]]
+        assert time.monotonic() - started < 2.0 + BUSY
 
 
 @pytest.mark.case("O48")
@@ -168,7 +168,7 @@ def test_a_wrong_server_password_is_told_at_once_and_tried_once(
         started = time.monotonic()
         with pytest.raises(LoginRefused, match='password authentication failed for user "u"'):
             pooler.raw(FAKE)
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 1.0 + BUSY
     assert fake.logins() == 1
 
 
@@ -193,7 +193,7 @@ def test_waiting_clients_hear_the_servers_own_words(
         for client in clients:
             client.send(m.startup({"user": "u", "database": FAKE}))
         for client in clients:
-            got = client.until_closed(within=3)
+            got = client.until_closed()
             assert [(fields["S"], fields["C"]) for fields in m.errors(got)] == [("FATAL", sqlstate)]
             assert text in m.errors(got)[0]["M"]
     assert fake.logins() <= 2

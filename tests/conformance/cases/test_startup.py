@@ -246,7 +246,7 @@ def test_a_newer_protocol_is_negotiated_down_exactly_once_even_if_the_login_has_
         pooler = launch(entries, user="u")
         with pooler.socket() as client:
             client.send(m.startup({"user": "u", "database": "fake", "_pq_.x": "1"}, version=NEWER))
-            wait_until(lambda: fake.logins() == 1, 5, "the pooler logs in")
+            wait_until(lambda: fake.logins() == 1, 10, "the pooler logs in")
             released.append(True)
             got = client.until()
     (negotiation,) = [message for message in got if message.tag == b"v"]

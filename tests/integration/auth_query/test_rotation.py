@@ -92,7 +92,7 @@ def test_with_a_cache_a_login_that_fails_finds_out_that_the_password_is_new(
     assert who(pooler, name) == name
     change(place, name, "PASSWORD 'new'")
     assert WRONG in fails(pooler, name, "new")
-    wait_until(lambda: gets_in(pooler, name, "new"), 5, "the new password counts")
+    wait_until(lambda: gets_in(pooler, name, "new"), 10, "the new password counts")
     assert WRONG in fails(pooler, name, PASSWORD)
 
 

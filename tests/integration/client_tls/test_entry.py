@@ -215,7 +215,7 @@ def test_a_client_that_leaves_in_the_middle_of_the_handshake_leaves_nothing(pool
             raw.send(m.ssl_request())
             assert raw.take(1) == b"S"
             raw.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
-    wait_until(lambda: pooler.fds() <= before, 5, "descriptors are closed")
+    wait_until(lambda: pooler.fds() <= before, 10, "descriptors are closed")
 
 
 def test_the_handshake_is_part_of_the_time_for_a_login(launch: Launch, server: Server, pki: Pki) -> None:

@@ -146,7 +146,7 @@ def test_memory_comes_back_after_2000_handshakes(pooler: Pooler, pki: Pki) -> No
     shake_hands(200)
     before = pooler.rss()
     shake_hands(2000)
-    wait_until(lambda: not [row for row in pooler.show("SOCKETS") if row["state"] == "cl_login"], 5, "gone")
+    wait_until(lambda: not [row for row in pooler.show("SOCKETS") if row["state"] == "cl_login"], 10, "gone")
     assert pooler.rss() - before < 1 << 20
 
 

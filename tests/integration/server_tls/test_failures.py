@@ -165,6 +165,6 @@ def test_a_crowd_of_bad_handshakes_leaves_nothing_behind(launch: Launch, fake: F
     knock(50)
     memory, descriptors = pooler.rss(), pooler.fds()
     knock(500)
-    wait_until(lambda: pooler.fds() <= descriptors, 5, "descriptors are closed")
+    wait_until(lambda: pooler.fds() <= descriptors, 10, "descriptors are closed")
     assert pooler.rss() - memory < 8 << 20
     assert fake.requests == len(fake.failures) == 550, "one attempt for each client"

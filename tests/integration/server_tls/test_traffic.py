@@ -139,7 +139,7 @@ def test_a_query_that_is_given_up_is_cancelled_over_tls(
         server.wait_for_query("pg_sleep")
         client.reset()
         server.wait_until_quiet(5)
-    wait_until(lambda: len(terminator.handshakes) == 2, 5, "the cancel came over TLS, too")
+    wait_until(lambda: len(terminator.handshakes) == 2, 10, "the cancel came over TLS, too")
     assert all(each.direct for each in terminator.handshakes)
     assert terminator.plain == 0
 
