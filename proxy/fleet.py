@@ -8,7 +8,7 @@ none. A worker that stands still does what it was told when it goes on, or is re
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, Final
 
 from config.changes import applicable, changes
@@ -56,7 +56,8 @@ _logger: Final = logging.getLogger("howdah")
 
 class Fleet:
     """To `Control` it is the daemon. `load` reads the configuration, `check` and `apply` are the supervisor's
-    own part in new settings (both raise ConfigError), `stop` begins a shutdown, `discard` ends a worker.
+    own part in new settings (both raise ConfigError), `stop` begins a shutdown, `discard` ends a worker;
+    `until_none` returns when there is no server of a database, also none that a dead worker has left behind.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Fleet:
         stop: Callable[[ShutdownMode], None],
         discard: Callable[[int], None],
         own: Callable[[Collection[str]], dict[str, Any]],
+        until_none: Callable[[str | None], Awaitable[None]],
     ) -> None:
         self.settings = settings
         self.halts = Halts()
@@ -77,7 +79,7 @@ class Fleet:
         self.shutting_down = False
         self.reloads: Counter[str] = Counter()
         self._load, self._check, self._apply = load, check, apply
-        self._stop, self._discard = stop, discard
+        self._stop, self._discard, self._until_none = stop, discard, until_none
         self._changing = asyncio.Lock()
         self._asking: set[asyncio.Task[Any]] = set()
 
@@ -195,8 +197,9 @@ class Fleet:
             self._tell(handle, Do(Pause(database)))
 
     async def paused(self, database: str | None) -> None:
-        """Return when no worker has a server left open."""
+        """Return when no worker has a server left open, and none is on its way between two."""
         await self._until(Pause(database))
+        await self._until_none(database)
 
     async def resume(self, database: str | None) -> None:
         """Lend again."""
@@ -219,7 +222,9 @@ class Fleet:
 
     async def closed(self, database: str | None) -> None:
         """Return when no worker has a server left that is marked to be closed."""
-        await self._until(WaitClose(database))
+        for _ in range(2):
+            # What was on its way between two the first time has arrived by the second.
+            await self._until(WaitClose(database))
 
     async def _until(self, order: DatabaseOrder) -> None:
         await self._all(Until(order), patient=True)

@@ -6,7 +6,7 @@ Law of this file: it joins a supervisor with a fleet; neither of them knows the 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import config
 from config.problems import ConfigError, Problem
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("howdah")
 
-_COUNTERS = ("stats", "reasons", "statement_counts", "tls", "workers")
+COUNT_SECONDS: Final = 5.0
+"""How often workers are asked what they have counted: so much of it goes at most with one that dies (s)."""
+_COUNTERS: Final = ("stats", "reasons", "statement_counts", "tls", "workers")
 
 
 class Headquarters:
@@ -41,9 +43,10 @@ class Headquarters:
             stop=supervisor.shutdown,
             discard=self._discard,
             own=self._own,
+            until_none=supervisor.steward.until_none,
         )
         self._stop_http: Callable[[], Awaitable[None]] | None = None
-        self._statistics: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
         supervisor.execute = self.execute
         supervisor.handlers[Altered] = self._pass_on
         supervisor.on_serving.append(self.fleet.joined)
@@ -64,28 +67,37 @@ class Headquarters:
     async def start(self) -> None:
         """Serve HTTP where it is wanted. Raises ListenError."""
         settings = self._supervisor.settings
-        self._statistics = asyncio.get_running_loop().create_task(self._log_statistics())
+        self._counting = asyncio.get_running_loop().create_task(self._keep_counts())
         self._stop_http = await metrics.serve(settings, self.fleet.gathering)
 
     async def stop(self) -> None:
         """The end."""
-        if self._statistics is not None:
-            self._statistics.cancel()
+        if self._counting is not None:
+            self._counting.cancel()
         if self._stop_http is not None:
             await self._stop_http()
 
-    async def _log_statistics(self) -> None:
+    async def _keep_counts(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         while True:
-            await asyncio.sleep(self.fleet.settings.stats_period)
-            # Also where nobody wants to read it: so little is lost with a worker that dies.
+            left = began + self.fleet.settings.stats_period - loop.time()
+            await asyncio.sleep(min(left, COUNT_SECONDS))
+            is_over = loop.time() - began >= self.fleet.settings.stats_period
+            if is_over:
+                began = loop.time()
             try:
-                line = stats_line((await self.fleet.gathering.take(_COUNTERS)).stats())
+                # The gathering remembers what it was told.
+                counts = await self.fleet.gathering.take(_COUNTERS)
+                if is_over:
+                    self._log_statistics(stats_line(counts.stats()))
             except Exception:
                 logger.exception("cannot make the statistics")
-                continue
-            if self.fleet.settings.log_stats:
-                logger.info("%s", line)
-                process.notify_status(line)
+
+    def _log_statistics(self, line: str) -> None:
+        if self.fleet.settings.log_stats:
+            logger.info("%s", line)
+            process.notify_status(line)
 
     # The supervisor's own part in new settings.
 

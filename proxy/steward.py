@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from config.settings import Settings
+from proxy.changes import Changes
 from proxy.estate import Estate
 from proxy.frames import close_all
 from proxy.handle import WorkerHandle
@@ -55,6 +56,7 @@ class Steward:
         self._estate = Estate()
         self._left: dict[WorkerHandle, Counter[PoolKey]] = {}
         self._reminded = False
+        self._freed = Changes()
         self.seating = Seating(lambda: overseer.settings)
         overseer.on_joined.append(self._on_joined)
         overseer.on_left.append(self._on_left)
@@ -76,6 +78,15 @@ class Steward:
         self.shares.changed(time.perf_counter_ns())
         self._remind()
 
+    async def until_none(self, database: str | None) -> None:
+        """Return when no server of a database, or of any, is open, or on its way between two workers. May be
+        cancelled.
+        """
+        shares = self.shares
+        await self._freed.until(
+            lambda: not (shares.total if database is None else shares.of_database(database))
+        )
+
     def _on_connected(self, handle: WorkerHandle, message: Connected, descriptors: tuple[int, ...]) -> None:
         self._estate.drop(message.instead)
         # Without room for the copy nobody knows of it: GRACE has to do.
@@ -86,6 +97,7 @@ class Steward:
         # Where PostgreSQL was given up, the copy would keep the connection open.
         self._estate.drop(message.inode)
         self._receive(handle, message, descriptors)
+        self._freed.notify()
 
     def _receive(self, handle: WorkerHandle, message: FromWorker, descriptors: tuple[int, ...]) -> None:
         try:
@@ -166,6 +178,7 @@ class Steward:
 
     def _free(self, key: PoolKey) -> None:
         self.shares.freed(key, time.perf_counter_ns())
+        self._freed.notify()
 
     def _tell_of_orphans(self) -> None:
         if count := self._estate.orphans:

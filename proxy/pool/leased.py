@@ -26,6 +26,11 @@ class Leased:
         self._databases: Counter[str] = Counter()
         self._users: Counter[str] = Counter()
 
+    @property
+    def total(self) -> int:
+        """Servers leased to anybody."""
+        return self._pools.total()
+
     def of_pool(self, key: PoolKey) -> int:
         """Servers leased to a pool."""
         return self._pools[key]

@@ -1,6 +1,7 @@
 """Orders, settings and cancel requests over several workers, in one event loop."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,8 @@ from proxy.control import (
     ShutdownMode,
     WaitClose,
 )
+from proxy.missives import Until
+from proxy.pool.leasing import Arrival
 from tests.proxy.test_observer import script
 from tests.support import messages as m
 from tests.support.fleet import Together
@@ -87,6 +90,37 @@ async def test_a_resume_ends_the_wait_of_a_pause_of_another_console() -> None:
         with pytest.raises(OrderRefused, match="PAUSE was undone by RESUME"):
             await waiting
         await peer.ask("commit")
+
+
+@pytest.mark.parametrize("given", [Pause(), WaitClose()])
+async def test_a_server_on_its_way_between_two_workers_is_waited_for(given: Order) -> None:
+    async with Together(2, script, default_pool_size=1) as together:
+        one, other = [await together[number].client() for number in (1, 2)]
+        await one.ask("1")
+        member = together[2].member
+        arrive, until = member.handlers[Arrival], member.calls.answerers[Until]
+        on_its_way: list[tuple[Any, tuple[int, ...]]] = []
+
+        async def answer(question: Until) -> object:
+            answer = await until(question)  # type: ignore[misc]
+            while on_its_way:
+                asyncio.get_running_loop().call_soon(arrive, *on_its_way.pop())
+            return answer
+
+        member.handlers[Arrival] = lambda *arrival: on_its_way.append(arrival)
+        member.calls.answerers[Until] = answer
+        other.send(m.query("1"))
+        await eventually(lambda: on_its_way)
+        if isinstance(given, WaitClose):
+            await order(together, Reconnect())
+        await order(together, given)
+        assert not on_its_way
+        for rig in together.rigs.values():
+            assert not rig.worker.manager.closing(None)
+        if isinstance(given, Pause):
+            assert together.steward.shares.total == 0
+            await order(together, Resume())
+        assert m.rows(await other.until()) == [["1"]]
 
 
 async def test_a_refusal_reaches_the_console_that_asked() -> None:

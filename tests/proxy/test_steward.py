@@ -157,8 +157,15 @@ async def test_a_lease_comes_back_when_postgresql_has_closed_the_server_of_a_wor
     overseer.loses(1)
     await eventually(lambda: "PostgreSQL is busy with 1 servers of lost workers" in caplog.text)
     assert overseer.workers[2].said() == []
+    all_closed = asyncio.create_task(overseer.steward.until_none("app"))
+    await overseer.steward.until_none("another")
+    assert not all_closed.done()
     postgres.close()
     await eventually(lambda: overseer.workers[2].said() == [Grant(KEY)])
+    assert not all_closed.done()
+    overseer.hears(2, Returned(KEY))
+    await all_closed
+    await overseer.steward.until_none(None)
 
 
 async def test_a_server_counts_for_the_worker_that_has_it_now(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,7 @@ class Together:
         self.stopped: list[ShutdownMode] = []
         self.discarded: list[int] = []
         self.fleet: Fleet
+        self.steward: Steward
 
     def __getitem__(self, number: int) -> OneOf:
         return self.rigs[number]
@@ -81,7 +82,8 @@ class Together:
         first = Rig(self._script, **self._options)
         first.fake.close()
         self.settings = first.settings
-        self._handlers |= Steward(self).handlers()
+        self.steward = Steward(self)
+        self._handlers |= self.steward.handlers()
         self._handlers[Altered] = self._pass_on
         self.fleet = Fleet(
             first.settings,
@@ -91,6 +93,7 @@ class Together:
             stop=self.stopped.append,
             discard=self.discarded.append,
             own=self._own,
+            until_none=self.steward.until_none,
         )
         for number in range(1, self._count + 1):
             await self.add(number)

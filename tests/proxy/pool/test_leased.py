@@ -9,6 +9,7 @@ def test_leases_are_counted_by_pool_database_and_user_and_forgotten_with_the_las
     leased._add(PoolKey("app", "alice"), 2)
     leased._add(PoolKey("app", "bob"), 1)
     assert (leased.of_pool(PoolKey("app", "alice")), leased.of_pool(PoolKey("other", "alice"))) == (2, 0)
+    assert leased.total == 3
     assert (leased.of_database("app"), leased.of_user("alice"), leased.of_user("carol")) == (3, 2, 0)
     leased._add(PoolKey("app", "alice"), -2)
     leased._add(PoolKey("app", "bob"), -1)
