@@ -1,6 +1,7 @@
 """What the supervisor has besides its workers, without any."""
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
@@ -8,7 +9,9 @@ import pytest
 
 from config.problems import ConfigError
 from config.settings import Settings
+from proxy import headquarters as headquarters_module
 from proxy.binding import ListenError
+from proxy.bundle import Merged
 from proxy.control import OrderRefused, Pause, Reload, Resume, Set, Shutdown, ShutdownMode
 from proxy.headquarters import Headquarters
 from proxy.nursery import Nursery
@@ -116,14 +119,39 @@ async def test_statistics_are_logged_each_period(caplog: pytest.LogCaptureFixtur
     await supervisor.on_stop[0]()
 
 
+async def test_what_workers_count_is_asked_for_more_often_than_it_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(headquarters_module, "COUNT_SECONDS", 0.01)
+    supervisor, headquarters = make(stats_period=1000)
+    asked = asyncio.Queue[Collection[str]]()
+    take = headquarters.fleet.gathering.take
+
+    async def note(parts: Collection[str]) -> Merged:
+        asked.put_nowait(parts)
+        return await take(parts)
+
+    monkeypatch.setattr(headquarters.fleet.gathering, "take", note)
+    await supervisor.on_start[0]()
+    async with asyncio.timeout(5):
+        parts = [await asked.get() for _ in range(3)]
+    assert all({"stats", "reasons"} <= set(some) for some in parts)
+    assert "stats:" not in caplog.text
+    await supervisor.on_stop[0]()
+
+
 async def test_a_failure_over_statistics_is_not_their_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor, headquarters = make()
-    headquarters.fleet.settings = headquarters.fleet.settings.model_copy(update={"stats_period": 0.01})
+    headquarters.fleet.settings = headquarters.fleet.settings.model_copy(update={"stats_period": 0.05})
     monkeypatch.setattr(headquarters.fleet.gathering, "take", lambda parts: 1 // 0)
     await supervisor.on_start[0]()
-    await eventually(lambda: caplog.text.count("cannot make the statistics") > 1)
+    began = asyncio.get_running_loop().time()
+    await eventually(lambda: caplog.text.count("cannot make the statistics") > 2)
+    # Each failure waits for its own period.
+    assert asyncio.get_running_loop().time() - began > 0.05
     await supervisor.on_stop[0]()
 
 
