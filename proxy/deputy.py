@@ -13,6 +13,7 @@ from config.problems import Problem
 from config.settings import Settings
 from protocol import sqlstate as codes
 from proxy import log
+from proxy.announcements import Altered
 from proxy.bundle import Looked, Merged, Piece, needed, pack
 from proxy.control import (
     Daemon,
@@ -29,10 +30,8 @@ from proxy.control import (
     WaitClose,
 )
 from proxy.halts import Halted
-from proxy.link import CallFailed, Calls, LinkLost
-from proxy.missives import (
+from proxy.inquiries import (
     Agreed,
-    Altered,
     Cancel,
     Commit,
     Do,
@@ -45,6 +44,7 @@ from proxy.missives import (
     Undo,
     Until,
 )
+from proxy.link import CallFailed, Calls, LinkLost
 
 _logger: Final = logging.getLogger("howdah")
 

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from config.settings import Settings
+from proxy.announcements import Adopt
 from proxy.binding import Binding, name_of
 from proxy.frames import LinkLost
 from proxy.handle import WorkerHandle
-from proxy.letters import Adopt
 from proxy.roster import Roster
 
 logger = logging.getLogger("howdah")

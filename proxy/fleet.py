@@ -30,10 +30,9 @@ from proxy.control import (
     ShutdownMode,
     WaitClose,
 )
-from proxy.gathering import Gathering, Handle
+from proxy.gathering import Gathering, Respondent
 from proxy.halts import Halts
-from proxy.link import CallFailed, LinkLost
-from proxy.missives import (
+from proxy.inquiries import (
     Agreed,
     Cancel,
     Commit,
@@ -47,9 +46,10 @@ from proxy.missives import (
     Undo,
     Until,
 )
+from proxy.link import CallFailed, LinkLost
 
-ANSWER_SECONDS: Final = 5.0
-"""How long a worker is waited for that was told something."""
+ORDER_SECONDS: Final = 5.0
+"""How long a worker is waited for that has an order to carry out."""
 
 _logger: Final = logging.getLogger("howdah")
 
@@ -73,9 +73,9 @@ class Fleet:
     ) -> None:
         self.settings = settings
         self.halts = Halts()
-        self.handles: dict[int, Handle] = {}
+        self.workers: dict[int, Respondent] = {}
         self.control = Control(self)
-        self.gathering = Gathering(self.handles, own)
+        self.gathering = Gathering(self.workers, own)
         self.shutting_down = False
         self.reloads: Counter[str] = Counter()
         self._load, self._check, self._apply = load, check, apply
@@ -85,22 +85,22 @@ class Fleet:
 
     # Workers coming and going.
 
-    def joined(self, handle: Handle) -> None:
+    def joined(self, worker: Respondent) -> None:
         """A worker has begun to serve, and can be asked things; it hears of the state first of all."""
-        self.handles[handle.number] = handle
-        handle.calls.answerers |= {
+        self.workers[worker.number] = worker
+        worker.calls.answerers |= {
             Gather: self._gather,
             Execute: self._execute,
             Undo: lambda undo: self.control.undo(undo.order),
             Cancel: self._cancel,
         }
-        self._tell(handle, Join(self.halts.present(), self.settings))
+        self._tell(worker, Join(self.halts.present(), self.settings))
 
-    def left(self, handle: Handle) -> None:
+    def left(self, worker: Respondent) -> None:
         """A worker has gone; may be said twice."""
-        if self.handles.get(handle.number) is handle:
-            del self.handles[handle.number]
-            self.gathering.left(handle.number)
+        if self.workers.get(worker.number) is worker:
+            del self.workers[worker.number]
+            self.gathering.left(worker.number)
 
     # What workers ask for.
 
@@ -122,7 +122,7 @@ class Fleet:
         return None
 
     async def _cancel(self, cancel: Cancel) -> bool:
-        owner = self.handles.get(cancel.pid & 0xFF)
+        owner = self.workers.get(cancel.pid & 0xFF)
         if owner is None:
             return False
         try:
@@ -133,8 +133,8 @@ class Fleet:
 
     # Telling all of them.
 
-    def _tell(self, handle: Handle, message: object) -> "asyncio.Task[Any]":
-        return self._keep(self._ask(handle, message))
+    def _tell(self, worker: Respondent, message: object) -> "asyncio.Task[Any]":
+        return self._keep(self._ask(worker, message))
 
     def _keep(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -142,25 +142,25 @@ class Fleet:
         task.add_done_callback(self._asking.discard)
         return task
 
-    async def _ask(self, handle: Handle, message: object) -> Any:
+    async def _ask(self, worker: Respondent, message: object) -> Any:
         try:
-            return await handle.calls.ask(message)
+            return await worker.calls.ask(message)
         except LinkLost:
             return None
         except CallFailed as error:
-            _logger.error("worker %d failed over %s: %s", handle.number, type(message).__name__, error)
+            _logger.error("worker %d failed over %s: %s", worker.number, type(message).__name__, error)
             if isinstance(message, Join | Commit):
                 # It would go on with other settings than all the rest.
-                self._discard(handle.number)
+                self._discard(worker.number)
             return None
 
     async def _all(self, message: object, *, patient: bool = False) -> list[Any]:
         """The answers of those that gave one in time; who is patient has no limit."""
-        tasks = {self._tell(handle, message): handle for handle in list(self.handles.values())}
+        tasks = {self._tell(worker, message): worker for worker in list(self.workers.values())}
         if not tasks:
             return []
         try:
-            _, late = await asyncio.wait(tasks, timeout=None if patient else ANSWER_SECONDS)
+            _, late = await asyncio.wait(tasks, timeout=None if patient else ORDER_SECONDS)
         except asyncio.CancelledError:
             for task in tasks if patient else ():
                 task.cancel()
@@ -193,8 +193,8 @@ class Fleet:
     async def pause(self, database: str | None) -> None:
         """Lend no servers any more."""
         self.halts.pause(database, True)
-        for handle in self.handles.values():
-            self._tell(handle, Do(Pause(database)))
+        for worker in self.workers.values():
+            self._tell(worker, Do(Pause(database)))
 
     async def paused(self, database: str | None) -> None:
         """Return when no worker has a server left open, and none is on its way between two."""
@@ -278,7 +278,7 @@ class Fleet:
             _logger.warning("%s has changed, which takes effect after a restart", key)
         settings = applicable(self.settings, settings)
         self._check(settings)
-        asked = list(self.handles.values())
+        asked = list(self.workers.values())
         problems = list[Problem]()
         for answer in await self._all(Prepare(settings)):
             if isinstance(answer, Agreed):
@@ -289,9 +289,9 @@ class Fleet:
         self.settings = settings
         self.halts.forget(self.has_database)
         # Who came meanwhile was told of the old ones.
-        for handle in self.handles.values():
-            if handle not in asked:
-                self._tell(handle, Prepare(settings))
+        for worker in self.workers.values():
+            if worker not in asked:
+                self._tell(worker, Prepare(settings))
         if commit.reopen:
             log.reopen()
         await self._all(commit)

@@ -12,13 +12,13 @@ from typing import Any, Final, Protocol
 
 from proxy import merge
 from proxy.bundle import Bundle, Merged, Piece, needed, unpack, value
+from proxy.inquiries import Gathered, TakeSnapshot
 from proxy.link import CallFailed, Calls, LinkLost
-from proxy.missives import Gathered, TakeSnapshot
 from proxy.pool.manager import ALL_AUTOMATIC, RETIRED_MOST
 from proxy.snapshot import StatsSnapshot, WorkerSnapshot, sum_of
 
-ANSWER_SECONDS: Final = 3.0
-"""How long a worker is waited for."""
+SNAPSHOT_SECONDS: Final = 3.0
+"""How long a worker's snapshot is waited for."""
 OWN: Final = frozenset({"state", "config", "peers", "peer_pools"})
 """Parts that the supervisor knows by itself."""
 
@@ -32,8 +32,8 @@ _MERGE: Final[dict[str, Callable[[list[Any]], Any]]] = {
 """The parts with counters, and how those of several add up."""
 
 
-class Handle(Protocol):
-    """A worker as the supervisor sees it."""
+class Respondent(Protocol):
+    """A worker that can be asked; what else the supervisor knows of it is in `handle`."""
 
     @property
     def number(self) -> int: ...
@@ -42,13 +42,13 @@ class Handle(Protocol):
 
 
 class Gathering:
-    """`handles` are the workers there are, `own` makes the parts that the supervisor adds, those of OWN and
+    """`workers` are those there are, `own` makes the parts that the supervisor adds, those of OWN and
     `workers` and `reasons`: as many as are asked for and it knows of."""
 
     def __init__(
-        self, handles: Mapping[int, Handle], own: Callable[[Collection[str]], Mapping[str, Any]]
+        self, workers: Mapping[int, Respondent], own: Callable[[Collection[str]], Mapping[str, Any]]
     ) -> None:
-        self._handles = handles
+        self._workers = workers
         self._own = own
         self._last: dict[int, dict[str, Any]] = {}
         self._gone: dict[str, Any] = {}
@@ -62,29 +62,29 @@ class Gathering:
     async def gather(self, parts: Collection[str]) -> Gathered:
         """What everybody says."""
         asked = TakeSnapshot(tuple(part for part in parts if part not in OWN))
-        handles = list(self._handles.values()) if asked.parts else []
-        answers = await asyncio.gather(*(self._ask(handle, asked) for handle in handles))
+        workers = list(self._workers.values()) if asked.parts else []
+        answers = await asyncio.gather(*(self._ask(worker, asked) for worker in workers))
         bundles, silent = list[Bundle](), list[int]()
-        for handle, pieces in zip(handles, answers, strict=True):
-            if self._handles.get(handle.number) is not handle:
+        for worker, pieces in zip(workers, answers, strict=True):
+            if self._workers.get(worker.number) is not worker:
                 continue  # it has gone meanwhile: what it counted is among what the supervisor has
             if pieces is None:
-                silent.append(handle.number)
-                pieces = self._known(handle.number, asked.parts)
-            bundles.append(Bundle(handle.number, pieces))
+                silent.append(worker.number)
+                pieces = self._known(worker.number, asked.parts)
+            bundles.append(Bundle(worker.number, pieces))
         return Gathered((Bundle(0, tuple(self._pieces(parts, silent))), *bundles), tuple(silent))
 
-    async def _ask(self, handle: Handle, question: TakeSnapshot) -> tuple[Piece, ...] | None:
+    async def _ask(self, worker: Respondent, question: TakeSnapshot) -> tuple[Piece, ...] | None:
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                pieces: tuple[Piece, ...] = await handle.calls.ask(question)
+            async with asyncio.timeout(SNAPSHOT_SECONDS):
+                pieces: tuple[Piece, ...] = await worker.calls.ask(question)
         except (TimeoutError, LinkLost):
             return None
         except CallFailed as error:
-            _logger.error("worker %d cannot say how it is: %s", handle.number, error)
+            _logger.error("worker %d cannot say how it is: %s", worker.number, error)
             return None
-        if self._handles.get(handle.number) is handle:
-            self._remember(handle.number, pieces)
+        if self._workers.get(worker.number) is worker:
+            self._remember(worker.number, pieces)
         return pieces
 
     # What was counted.

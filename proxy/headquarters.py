@@ -12,9 +12,9 @@ import config
 from config.problems import ConfigError, Problem
 from config.settings import Settings
 from proxy import log, metrics, process
+from proxy.announcements import Altered
 from proxy.control import Order
 from proxy.fleet import Fleet
-from proxy.missives import Altered
 from proxy.snapshot import MICROSECONDS, ConfigRow, ReasonCounts, StateSnapshot, WorkerSnapshot
 from proxy.statsline import stats_line
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from config.settings import Settings
+from proxy.announcements import Adopt, Begin, Count, Drained, End, Heartbeat, Serving, Stop
 from proxy.control import ShutdownMode
 from proxy.frames import close_all
-from proxy.letters import Adopt, Begin, Count, Drained, End, Heartbeat, Serving, Stop
 from proxy.link import Calls, Link
 from proxy.lobby import Lobby
 from proxy.observer import Observer
@@ -70,7 +70,7 @@ class Member:
         self._beat: asyncio.TimerHandle | None = None
 
     def begin(self) -> Begin | None:
-        """Wait for the first letter, which says what to be; None when the supervisor has gone instead."""
+        """Wait for the first message, which says what to be; None when the supervisor has gone instead."""
         first = self.link.wait()
         return first if isinstance(first, Begin) else None
 

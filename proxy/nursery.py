@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy import template
+from proxy.announcements import Fork, Forked, NotForked, Reaped
 from proxy.child import Child
-from proxy.letters import Fork, Forked, NotForked, Reaped
 from proxy.link import Link
 from proxy.template import Become
 

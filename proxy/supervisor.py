@@ -14,6 +14,7 @@ from typing import Any, Final
 from config.settings import Settings
 from config.types import EventLoop
 from proxy import process
+from proxy.announcements import Begin, Count, Drained, End, Heartbeat, Serving, Stop
 from proxy.binding import Binding, ListenError
 from proxy.child import Child
 from proxy.control import Order, Shutdown, ShutdownMode
@@ -21,7 +22,6 @@ from proxy.entrance import Entrance
 from proxy.frames import close_all
 from proxy.handle import WorkerHandle
 from proxy.headquarters import Headquarters
-from proxy.letters import Begin, Count, Drained, End, Heartbeat, Serving, Stop
 from proxy.loops import loop_factory
 from proxy.nursery import Nursery, reap
 from proxy.roster import Roster

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from proxy import log
+from proxy.announcements import Fork, Forked, NotForked, Reaped
 from proxy.frames import Frames, LinkLost, close_all, encode, receive_once
-from proxy.letters import Fork, Forked, NotForked, Reaped
 
 Become = Callable[[socket.socket], int]
 """What a worker does: it serves over its end of the link until its end, and returns its exit code."""

@@ -19,6 +19,7 @@ from config.types import MAX_WORKERS
 from proxy import log, metrics, process, tls_contexts
 from proxy.admin.commands import Identity
 from proxy.admin.console import GREETING, Console
+from proxy.announcements import Altered
 from proxy.bundle import Looked
 from proxy.cancel import CancelKeys, Canceller
 from proxy.changes import Changes
@@ -35,7 +36,6 @@ from proxy.listener import Listener, ListenError
 from proxy.lobby import ConsoleSession, Lobby
 from proxy.loops import loop_factory
 from proxy.member import Member
-from proxy.missives import Altered
 from proxy.moving import remote_leases
 from proxy.observer import Observer
 from proxy.pool.database import Database

@@ -7,8 +7,8 @@ import pytest
 from config.problems import Problem
 from proxy.control import Disable, Pause, Resume, ShutdownMode
 from proxy.halts import Halted
+from proxy.inquiries import Agreed, Commit, Do, Join, Prepare, TakeSnapshot, Until
 from proxy.link import CallFailed
-from proxy.missives import Agreed, Commit, Do, Join, Prepare, TakeSnapshot, Until
 from tests.proxy.test_observer import script
 from tests.support import messages as m
 from tests.support.fleet import Together

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from proxy import ending
+from proxy.announcements import Drained, Stop
 from proxy.control import ShutdownMode
-from proxy.letters import Drained, Stop
 from tests.support import messages as m
 from tests.support.one_of_many import OneOfMany
 from tests.support.rig import eventually

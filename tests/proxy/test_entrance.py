@@ -12,11 +12,11 @@ import pytest
 
 from config.settings import Settings
 from proxy import entrance
+from proxy.announcements import Adopt
 from proxy.binding import Binding
 from proxy.entrance import Entrance
 from proxy.frames import Frames, receive_once
 from proxy.handle import WorkerHandle
-from proxy.letters import Adopt
 from proxy.link import Link
 from proxy.roster import Roster
 from tests.support.ports import free_port

@@ -23,7 +23,7 @@ from proxy.control import (
     ShutdownMode,
     WaitClose,
 )
-from proxy.missives import Until
+from proxy.inquiries import Until
 from proxy.pool.leasing import Arrival
 from tests.proxy.test_observer import script
 from tests.support import messages as m
@@ -168,7 +168,7 @@ async def test_who_dies_is_not_waited_for() -> None:
 
 
 async def test_who_stands_still_does_it_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(module, "ORDER_SECONDS", 0.05)
     async with Together(2, script) as together:
         await eventually(lambda: not together.fleet._asking)
         together.silence(2)
@@ -253,7 +253,7 @@ async def test_settings_that_the_supervisor_cannot_take_reach_nobody() -> None:
 
 
 async def test_who_joins_in_the_middle_of_a_change_takes_part_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(module, "ORDER_SECONDS", 0.3)
     async with Together(1, script) as together:
         await eventually(lambda: not together.fleet._asking)
         together.silence(1)

@@ -58,7 +58,7 @@ async def test_show_of_a_console_is_that_of_the_pooler() -> None:
 
 
 async def test_who_does_not_answer_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(module, "SNAPSHOT_SECONDS", 0.05)
     async with Together(2, script, admin_users="alice") as together:
         peer = await together[2].client()
         await peer.ask("1")

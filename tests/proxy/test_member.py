@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
+from proxy.announcements import Adopt, Begin, Count, Drained, End, Heartbeat, Serving, Stop
 from proxy.control import ShutdownMode
 from proxy.frames import encode
-from proxy.letters import Adopt, Begin, Count, Drained, End, Heartbeat, Serving, Stop
 from proxy.member import Member
 from tests.support import messages as m
 from tests.support.one_of_many import OneOfMany
@@ -189,8 +189,8 @@ async def test_other_messages_go_to_whoever_wants_them(
     caplog.clear()
 
 
-@pytest.mark.parametrize("said", [encode("no letter"), b"\xff" * 9, b""])
-def test_who_hears_no_first_letter_is_nobody(said: bytes) -> None:
+@pytest.mark.parametrize("said", [encode("no message for it"), b"\xff" * 9, b""])
+def test_who_hears_no_first_message_is_nobody(said: bytes) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         ours.sendall(said)
@@ -200,7 +200,7 @@ def test_who_hears_no_first_letter_is_nobody(said: bytes) -> None:
         member.link.close()
 
 
-def test_what_follows_the_first_letter_is_not_lost() -> None:
+def test_what_follows_the_first_message_is_not_lost() -> None:
     ours, theirs = socket.socketpair()
     with ours:
         begin = Begin(2, Settings(), "howdah.ini", False, 0)

@@ -14,8 +14,8 @@ import pytest
 
 from config.settings import Settings
 from proxy import supervisor
+from proxy.announcements import Begin, Count, Drained, End, Heartbeat, Serving, Stop
 from proxy.control import Shutdown, ShutdownMode
-from proxy.letters import Begin, Count, Drained, End, Heartbeat, Serving, Stop
 from proxy.link import Link
 from proxy.nursery import Nursery
 from proxy.supervisor import Supervisor

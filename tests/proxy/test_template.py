@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from proxy import template
+from proxy.announcements import Fork, Forked, NotForked, Reaped
 from proxy.frames import Frames, encode, receive_once, send_once
-from proxy.letters import Fork, Forked, NotForked, Reaped
 from proxy.signals import ORDERS
 
 DEADLINE = 10

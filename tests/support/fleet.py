@@ -16,11 +16,11 @@ from typing import Any, Self
 
 from config.problems import ConfigError
 from config.settings import Settings
+from proxy.announcements import Altered
 from proxy.control import ShutdownMode
 from proxy.fleet import Fleet
 from proxy.handle import WorkerHandle
 from proxy.member import Member
-from proxy.missives import Altered
 from proxy.snapshot import ConfigRow, ReasonCounts, StateSnapshot, WorkerSnapshot
 from proxy.steward import Steward
 from proxy.worker import Worker

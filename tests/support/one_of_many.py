@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import config
+from proxy.announcements import Adopt, Stop
 from proxy.control import ShutdownMode
-from proxy.letters import Adopt, Stop
 from proxy.link import Calls, Link
 from proxy.member import Member
 from proxy.pool.leasing import Grant, Report

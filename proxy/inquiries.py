@@ -1,6 +1,6 @@
-"""What the console's questions and orders look like between the processes of one pooler. Plain frozen data.
+"""What supervisor and workers ask each other for the console: snapshots, orders, settings. Plain frozen data.
 
-Each is a question over a link, whose answer is named beside it.
+Each is a question over a link (`link.Calls`), and its answer is named beside it.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,6 @@ from proxy.control import DatabaseOrder, Order
 from proxy.halts import Halted
 
 # From a worker to the supervisor.
-
-
-@dataclass(frozen=True, slots=True)
-class Altered:
-    """The schemas of these databases were changed; no question, and passed on to all other workers."""
-
-    databases: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""What the processes of one pooler tell each other about themselves. Plain frozen data, and never answered.
+"""What the processes of one pooler tell each other without waiting for an answer. Plain frozen data.
 
-Questions and orders, and what they are answered by, are with their subjects.
+What is answered is in `inquiries`; what leases and seats have to say is with them.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Reaped:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The first letter to a worker: what it is to be."""
+    """The first message to a worker: what it is to be."""
 
     number: int
     settings: Settings
@@ -112,3 +112,10 @@ class Drained:
     """There is nothing left that this shutdown waits for."""
 
     mode: ShutdownMode
+
+
+@dataclass(frozen=True, slots=True)
+class Altered:
+    """The schemas of these databases were changed; passed on to all other workers."""
+
+    databases: tuple[str, ...]
