@@ -40,7 +40,7 @@ def test_64_clients_on_4_workers_are_16_each(pooler: Pooler, crowd: Crowd) -> No
         for number in range(64):
             client = stack.enter_context(closing(connect(pooler)))
             assert value(client, f"select {number}") == number
-        assert sorted(crowd.clients().values()) == [16] * 4
+        until(lambda: sorted(crowd.clients().values()) == [16] * 4, f"{crowd.clients()}")
 
 
 def test_places_of_clients_that_leave_are_taken_by_newcomers(pooler: Pooler, crowd: Crowd) -> None:

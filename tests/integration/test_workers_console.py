@@ -108,8 +108,8 @@ def test_a_worker_that_stands_still_is_left_out_and_named(pooler: Pooler, crowd:
             got = console.query("SHOW CLIENTS")
         finally:
             os.kill(pid, signal.SIGCONT)
-        (notice,) = [m.fields_of(message.body)["M"] for message in got if message.tag == b"N"]
-        assert notice == f"worker {number} did not answer and is left out"
+        notices = [m.fields_of(message.body)["M"] for message in got if message.tag == b"N"]
+        assert f"worker {number} did not answer and is left out" in notices
         assert 0 < len(m.rows(got)) < 9
         until(lambda: len(m.rows(console.query("SHOW CLIENTS"))) == 9, "it is still left out")
 
@@ -124,7 +124,7 @@ def test_pause_waits_for_the_servers_of_all_and_resume_lets_all_go_on(pooler: Po
         until(lambda: pooler.show("DATABASES", name=APP)[0]["paused"] == 1, "it is not paused")
         assert not pausing.done()
         everybody[5].rows("commit")
-        pausing.result(5)
+        pausing.result(15)
         assert pooler.show("SERVERS", database=APP) == []
         for client in everybody:
             client.send(m.query("select 1"))

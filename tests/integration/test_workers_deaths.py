@@ -164,11 +164,11 @@ def test_a_worker_that_stands_still_is_killed_and_replaced(launch: Launch, clien
 
 
 def test_clients_on_their_way_to_a_worker_that_stands_still_are_served_by_others(launch: Launch) -> None:
-    crowd = start(launch, 2, worker_timeout=1)
+    crowd = start(launch, 2, worker_timeout=2)
     with crowd.stopped(crowd.places()[1]), Newcomers(crowd.pooler) as newcomers:
         crowd.pooler.wait_for_log("killing it")
     # Who was given to it had to wait until it was killed; soon enough nobody was given to it any more.
-    assert 1 <= len([seconds for seconds in newcomers.took if seconds > 0.3]) <= 2
+    assert 1 <= len([seconds for seconds in newcomers.took if seconds > 1.0]) <= 2
 
 
 def test_who_has_worker_timeout_0_waits_for_a_worker_that_stands_still(
@@ -230,13 +230,13 @@ def test_the_supervisor_killed_lets_transactions_end_and_nothing_stays(
 
 
 def test_a_supervisor_that_stood_still_blames_no_worker(launch: Launch) -> None:
-    crowd = start(launch, 2, worker_timeout=0.5)
+    crowd = start(launch, 2, worker_timeout=1)
     before = crowd.workers()
     with crowd.stopped(crowd.supervisor):
         time.sleep(1.5)
     with closing(connect(crowd.pooler)) as client:
         assert value(client) == 1
-    time.sleep(0.6)
+    time.sleep(1.1)
     assert crowd.workers() == before
 
 

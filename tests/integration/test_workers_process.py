@@ -223,6 +223,7 @@ def test_max_client_conn_is_one_limit_for_all_workers(launch: Launch) -> None:
         for _ in range(8):
             with pytest.raises(psycopg.OperationalError, match="no more connections allowed"):
                 psycopg.connect(crowd.pooler.conninfo(APP))
+    until(lambda: not crowd.pooler.show("CLIENTS", database=APP), "they have not left")
     with crowd.pooler.raw(APP) as client:
         assert client.value("select 1") == "1"
 

@@ -6,9 +6,11 @@ Law: /proc and the console only, as a person would look.
 import os
 import re
 import signal
+import socket
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -34,6 +36,17 @@ def alive(pid: int) -> bool:
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _tcp() -> list[list[str]]:
+    """The fields of each line of the kernel's table of sockets."""
+    return [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+
+
+def _in_table(address: tuple[str, int]) -> str:
+    """How that table has an address."""
+    host, port = address
+    return f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X}"
 
 
 class Crowd:
@@ -84,8 +97,7 @@ class Crowd:
         """How many TCP connections from clients each worker has."""
         port = f":{self.pooler.port:04X}"
         inodes = {}
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            fields = line.split()
+        for fields in _tcp():
             # Established connections of which the local end is the pooler's port.
             if fields[1].endswith(port) and fields[3] == "01":
                 inodes[f"socket:[{fields[9]}]"] = fields[2]
@@ -97,11 +109,17 @@ class Crowd:
 
     def worker_at(self, descriptor: int) -> int:
         """The process at the other end of a socket of ours."""
-        name = os.readlink(f"/proc/self/fd/{descriptor}")
-        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        (ours,) = [line for line in lines if f"socket:[{line[9]}]" == name]
-        (theirs,) = [line for line in lines if (line[1], line[2]) == (ours[2], ours[1])]
-        (pid,) = [pid for pid in self.workers() if f"socket:[{theirs[9]}]" in self.sockets(pid)]
+        with socket.socket(fileno=os.dup(descriptor)) as ours:
+            ends = [f"{_in_table(ours.getpeername())}", f"{_in_table(ours.getsockname())}"]
+        theirs: list[str] = []
+
+        def found() -> bool:
+            # No snapshot: while sockets come and go elsewhere, a reading may miss one.
+            theirs[:] = [f"socket:[{line[9]}]" for line in _tcp() if line[1:3] == ends]
+            return bool(theirs)
+
+        wait_until(found, DEADLINE, f"a socket from {ends[0]} to {ends[1]}")
+        (pid,) = [pid for pid in self.workers() if theirs[0] in self.sockets(pid)]
         return pid
 
     @contextmanager
@@ -111,5 +129,5 @@ class Crowd:
         try:
             yield
         finally:
-            if alive(pid):
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
