@@ -1,4 +1,6 @@
-"""Which idle server a session gets, which has to answer a query of ours first, and which one goes."""
+"""Which idle server a session gets, or which session a server; which server has to answer a query of ours
+first, and which one goes.
+"""
 
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -17,6 +19,10 @@ _SESSION: Final = PoolMode.SESSION
 
 # How many idle servers a checkout looks at for one whose parameters fit already.
 _LOOK_AT: Final = 8
+# How many of those that wait a release looks at for one whose parameters fit, and how much later than the
+# longest-waiting it may have come (ns): where that one was passed over, so short a time is the price.
+_LOOK_AT_WAITING: Final = 32
+_AT_ONCE: Final = SECOND // 100
 # A server is handed from one pool to another at a shared limit only after it served this long (ns): a login
 # costs milliseconds, and two busy pools would otherwise trade connections at every transaction.
 _LEASE_QUANTUM: Final = SECOND // 10
@@ -50,6 +56,29 @@ def _choose_suitable(pool: "Pool", session: "PooledSession", now: int) -> "Poole
         if server.boot == session.boot:
             return _fresh(pool, server, now)
     return None
+
+
+def next_waiting(pool: "Pool", server: "PooledServer") -> "PooledSession":
+    """Which of those that wait gets this server: the longest-waiting, unless its parameters do not fit and
+    those of one that came at about the same time do: setting them costs as much as a short transaction.
+
+    One that waits is passed over no more often than there are servers: by then one with its parameters has
+    most likely come, and they go round among few servers.
+    """
+    first = next(iter(pool.waiting))
+    if first.values is server.values and first.applied is server.applied:
+        pool.overtaken = 0
+        return first
+    if pool.overtaken < pool.open:
+        latest = first.waiting_since + _AT_ONCE
+        for session in islice(pool.waiting, 1, _LOOK_AT_WAITING):
+            if session.waiting_since > latest:
+                break
+            if session.values is server.values and session.applied is server.applied:
+                pool.overtaken += 1
+                return session
+    pool.overtaken = 0
+    return first
 
 
 def _fresh(pool: "Pool", server: "PooledServer", now: int) -> "PooledServer | None":

@@ -18,7 +18,7 @@ from config.settings import Settings
 from config.types import PoolMode
 from proxy.errors import LoginRetry, PoolerError
 from proxy.pool import states
-from proxy.pool.choice import choose, must_close, probe
+from proxy.pool.choice import choose, must_close, next_waiting, probe
 from proxy.pool.database import Database, User
 from proxy.pool.hosts import Hosts
 from proxy.pool.interfaces import Dialler, Leases, PoolKey
@@ -43,6 +43,7 @@ class Pool:
     """Times are nanoseconds. A reload replaces `settings` (what holds for this pool) and `common` (what holds
     for all) as a whole; what each transaction needs of the latter is kept apart (`apply`). `open` counts the
     servers in all states, those that are closing too. `newest` became idle last, whatever it is by now.
+    `overtaken` is how often others went ahead of who waits longest.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Pool:
         "mode",
         "newest",
         "open",
+        "overtaken",
         "refusal",
         "refused_until",
         "round_robin",
@@ -109,7 +111,7 @@ class Pool:
         self.waiting: dict[PooledSession, None] = {}
         self.sessions: dict[PooledSession, SweptSession] = {}
         self.stats = Stats()
-        self.open = 0
+        self.open = self.overtaken = 0
         self.unclean: Counter[Unclean] = Counter()
         self.greeting: dict[bytes, bytes] | None = None
         self.credential: object = None
@@ -205,7 +207,7 @@ class Pool:
         self._serving = True
         try:
             while self.waiting:
-                session = next(iter(self.waiting))
+                session = next_waiting(self, server)
                 del self.waiting[session]
                 server.session = session
                 self.stats.wait_time += now - session.waiting_since

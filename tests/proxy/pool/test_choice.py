@@ -1,7 +1,7 @@
 import pytest
 
 from proxy.pool import states
-from tests.support.doubles import FakeServer, World
+from tests.support.doubles import FakeServer, FakeSession, World
 
 VALUES = [(name,) * 6 for name in (b"one", b"two", b"three")]
 
@@ -130,3 +130,97 @@ def test_in_session_mode_suitable_servers_take_turns_as_in_the_others(round_robi
             server.answer()
 
     assert lent(world) is servers[at]
+
+
+# Who waits.
+
+
+def crowd(
+    *wanted: tuple[bytes, ...], servers: int = 1, apart: float = 0.0
+) -> tuple[World, list[FakeSession]]:
+    """Sessions that wait, each wanting these parameters, behind others that have all the servers, which have
+    the parameters VALUES[0].
+    """
+    world = World(default_pool_size=servers)
+    for server in world.idle_servers(servers):
+        server.values = VALUES[0]
+    sessions = [world.session() for _ in range(servers + len(wanted))]
+    for session, values in zip(sessions, (*[VALUES[0]] * servers, *wanted), strict=True):
+        session.values = values
+        session.asks()
+        world.clock.advance(apart)
+    return world, sessions
+
+
+def test_a_server_goes_to_one_that_waits_for_its_parameters() -> None:
+    world, (holder, first, second, third) = crowd(VALUES[1], VALUES[0], VALUES[0])
+
+    holder.gives_back()
+
+    assert (first.server, third.server) == (None, None)
+    assert second.server is not None
+    world.check()
+
+
+def test_among_those_whose_parameters_fit_the_longest_waiting_is_served_first() -> None:
+    _, (holder, first, second) = crowd(VALUES[0], VALUES[0])
+
+    holder.gives_back()
+
+    assert first.server is not None
+    assert second.server is None
+
+
+def test_settings_asked_for_at_login_count_for_who_is_served_too() -> None:
+    _, (holder, first, second) = crowd(VALUES[0], VALUES[0])
+    first.applied = ((b"search_path", b"a"),)
+
+    holder.gives_back()
+
+    assert first.server is None
+    assert second.server is not None
+
+
+@pytest.mark.parametrize(("apart", "overtakes"), [(0.01, True), (0.010001, False)])
+def test_nobody_goes_ahead_of_one_that_came_much_earlier(apart: float, overtakes: bool) -> None:
+    _, (holder, first, second) = crowd(VALUES[1], VALUES[0], apart=apart)
+
+    holder.gives_back()
+
+    assert (second.server is not None, first.server is not None) == (overtakes, not overtakes)
+
+
+def test_only_a_few_that_wait_are_looked_at() -> None:
+    _, (holder, first, *others) = crowd(*[VALUES[1]] * 32, VALUES[0])
+
+    holder.gives_back()
+
+    assert first.server is not None
+    assert not any(session.server for session in others)
+
+
+@pytest.mark.parametrize("servers", [1, 3])
+def test_one_that_waits_is_passed_over_no_more_often_than_there_are_servers(servers: int) -> None:
+    world, sessions = crowd(VALUES[1], *[VALUES[0]] * 9, servers=servers)
+    holders, first, others = sessions[:servers], sessions[servers], sessions[servers + 1 :]
+
+    holders[0].gives_back()
+    for number in range(servers):
+        assert first.server is None
+        others[number].gives_back()
+
+    assert first.server is not None
+    world.check()
+
+
+def test_after_its_turn_the_next_may_be_passed_over_as_often() -> None:
+    world, (holder, first, *others) = crowd(VALUES[1], *[VALUES[0]] * 2, VALUES[2], VALUES[1])
+    holder.gives_back()
+    others[0].gives_back()
+    assert first.server is not None
+    first.server.values = VALUES[1]
+
+    first.gives_back()
+
+    assert others[3].server is not None
+    world.check()
