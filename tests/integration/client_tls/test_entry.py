@@ -3,7 +3,8 @@
 import contextlib
 import socket
 import ssl
-import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ from tests.support.fault_proxy import wait_until
 from tests.support.pooler import ADMIN, CONSOLE, Pooler
 from tests.support.server import Server
 from tests.support.standard import APP, databases, howdah_only
+from tests.support.target import Connection
 
 ours_only = howdah_only("not in Debian's PgBouncer")
 
@@ -160,30 +162,32 @@ def test_gssapi_is_declined_and_then_tls_begins(strict: Pooler, pki: Pki) -> Non
 # --- cancel ---------------------------------------------------------------------------------------
 
 
-def cancelled(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """A query on the connection is cancelled by libpq's own means, encrypted as the connection is."""
-    threading.Timer(0.3, lambda: connection.cancel_safe(timeout=5)).start()
-    with pytest.raises(psycopg.errors.QueryCanceled):
-        connection.execute("select pg_sleep(20)")
+def cancelled(connection: Connection, server: Server, cancel: Callable[[], None]) -> None:
+    """A query on the connection is cancelled in this way as soon as it runs."""
+    with ThreadPoolExecutor(1) as threads:
+        query = threads.submit(connection.execute, "select pg_sleep(30) /* cancelled */")
+        server.wait_for_query("/* cancelled */")
+        cancel()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            query.result(10)
 
 
-def test_a_cancel_request_comes_by_tls(strict: Pooler, pki: Pki) -> None:
+def test_a_cancel_request_comes_by_tls(strict: Pooler, server: Server, pki: Pki) -> None:
+    """By libpq's own means, encrypted as the connection is."""
     with strict.connect(APP, **trusting(pki)) as connection:
-        cancelled(connection)
+        cancelled(connection, server, connection.cancel_safe)
 
 
 @ours_only
-def test_a_cancel_request_comes_by_direct_tls(strict: Pooler, pki: Pki) -> None:
+def test_a_cancel_request_comes_by_direct_tls(strict: Pooler, server: Server, pki: Pki) -> None:
     with strict.connect(APP, **trusting(pki, sslnegotiation="direct")) as connection:
-        cancelled(connection)
+        cancelled(connection, server, connection.cancel_safe)
 
 
-def test_a_cancel_request_in_the_clear_is_heard_too(strict: Pooler) -> None:
+def test_a_cancel_request_in_the_clear_is_heard_too(strict: Pooler, server: Server) -> None:
     """As PostgreSQL does: libpq before 17 knows no other, and the key is all it has to have."""
     with strict.connect(APP, sslmode="require") as connection:
-        threading.Timer(0.3, connection.pgconn.get_cancel().cancel).start()
-        with pytest.raises(psycopg.errors.QueryCanceled):
-            connection.execute("select pg_sleep(20)")
+        cancelled(connection, server, connection.pgconn.get_cancel().cancel)
 
 
 # --- what goes wrong ------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def test_clients_outlive_a_restart_of_a_server_with_tls(
 ) -> None:
     server = Server(mortal, "postgres")
     pooler = launch({"app": entry(server, **trusting(pki, "verify-full"))}, user=APP_TRUST.name)
-    with pooler.raw("app") as client:
+    with pooler.raw("app", timeout=60) as client:
         assert client.value(ENCRYPTED) == "TLSv1.3"
         for mode in ("fast", "immediate"):
             mortal.own.stop(mode)
@@ -62,7 +62,7 @@ def test_clients_outlive_a_restart_of_a_server_with_tls(
             asker.start()
             pooler.wait_for_log(r"connect failed \(")
             mortal.own.start()
-            asker.join(15)
+            asker.join(60)
             assert answers == ["TLSv1.3"]
 
 
@@ -89,7 +89,7 @@ def test_a_server_that_stalls_in_the_handshake_is_given_up_in_time(
     proxy.stop_at(Way.TO_CLIENT, at)
     with pooler.socket() as client:
         client.send(m.startup({"user": pooler.user, "database": "app"}))
-        pooler.wait_for_log("closing because: connect timeout", within=5)
+        pooler.wait_for_log("closing because: connect timeout")
         proxy.heal()
         client.finish_login()
         assert client.value(ENCRYPTED) == "TLSv1.3"
@@ -98,7 +98,7 @@ def test_a_server_that_stalls_in_the_handshake_is_given_up_in_time(
 def test_a_handshake_in_single_bytes_is_a_handshake(proxied: tuple[Pooler, FaultProxy]) -> None:
     pooler, proxy = proxied
     proxy.slice(1)
-    with pooler.raw("app") as client:
+    with pooler.with_settings(server_connect_timeout=30), pooler.raw("app", timeout=30) as client:
         assert client.value(ENCRYPTED) == "TLSv1.3"
         assert client.value("select repeat('x', 3000)") == "x" * 3000
 
@@ -125,6 +125,7 @@ def test_an_error_before_tls_is_shown_to_nobody(
         pooler.raw(FAKE)
     assert "injected" not in pooler.log() + str(caught.value)
     pooler.wait_for_log("server sent an error response during SSL exchange")
+    pooler.admin("SET client_login_timeout = 30")
     fake.answer = b"S"
     fake.context = server_context(pki.server())
     with pooler.raw(FAKE) as client:

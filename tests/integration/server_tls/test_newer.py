@@ -1,6 +1,5 @@
 """PostgreSQL 17 with TLS behind the pooler: direct TLS with the real thing, and what else is new there."""
 
-import threading
 from collections.abc import Iterator
 
 import psycopg
@@ -89,11 +88,11 @@ def test_prefer_goes_on_in_the_clear(pooler: Pooler) -> None:
 @pytest.mark.parametrize("database", ["app", "asked"])
 def test_a_cancel_is_taken_over_tls(pooler: Pooler, newest: Server, database: str) -> None:
     with pooler.raw(database) as client:
-        canceller = threading.Timer(0.2, lambda: pooler.cancel(client))
-        canceller.start()
-        (error,) = m.errors(client.query("select pg_sleep(30)"))
+        client.send(m.query("select pg_sleep(30) /* cancelled */"))
+        newest.wait_for_query("/* cancelled */")
+        pooler.cancel(client)
+        (error,) = m.errors(client.until())
         assert error["C"] == "57014"
-        canceller.join()
         assert client.value("select 1") == "1"
     assert "invalid length of startup packet" not in newest.postgres.log()
 

@@ -1,7 +1,6 @@
 """Real drivers and loads over a pool of servers with TLS; cancels, bulk and auth_query among them."""
 
 import asyncio
-import threading
 from collections.abc import Iterator
 
 import asyncpg  # type: ignore[import-untyped]
@@ -112,11 +111,11 @@ def test_a_cancel_reaches_its_query_over_tls(
     with pooler.raw("app") as client:
         client.value("select 1")
         (first,) = terminator.handshakes
-        canceller = threading.Timer(0.1, lambda: pooler.cancel(client))
-        canceller.start()
-        (error,) = m.errors(client.query("select pg_sleep(30)"))
+        client.send(m.query("select pg_sleep(30) /* cancelled */"))
+        server.wait_for_query("/* cancelled */")
+        pooler.cancel(client)
+        (error,) = m.errors(client.until())
         assert error["C"] == "57014"
-        canceller.join()
         assert len(terminator.handshakes) == 2
         assert terminator.handshakes[1].host == first.host == "localhost"
         assert terminator.plain == 0
@@ -138,7 +137,7 @@ def test_a_query_that_is_given_up_is_cancelled_over_tls(
         client.send(m.query("select pg_sleep(30)"))
         server.wait_for_query("pg_sleep")
         client.reset()
-        server.wait_until_quiet(5)
+        server.wait_until_quiet()
     wait_until(lambda: len(terminator.handshakes) == 2, 10, "the cancel came over TLS, too")
     assert all(each.direct for each in terminator.handshakes)
     assert terminator.plain == 0
