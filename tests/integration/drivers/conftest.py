@@ -67,7 +67,7 @@ def place(request: pytest.FixtureRequest, pooler: Pooler, server: Server) -> Ite
     target, database = (server, server.database) if name == "postgresql" else (pooler, name)
     place = Place(name, target, database, disturbances.get(name, in_peace))
     yield place
-    if place.losses:
+    if place.kills:
         # Drivers may complain of what they left open, which the errors hold: here the test's filters hold.
         place.losses.clear()
         gc.collect()
