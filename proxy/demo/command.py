@@ -214,8 +214,11 @@ def _report(load: Load) -> None:
 
 
 def _run(main: Coroutine[Any, Any, T]) -> T:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main)
+    finally:
+        main.close()  # It has not begun where Ctrl-C came while the loop was made.
 
 
 def _say(text: str) -> None:

@@ -1,5 +1,6 @@
 """`howdah demo` itself: options, what it says, signals, and that it cleans up; at the end for real."""
 
+import inspect
 import os
 import re
 import signal
@@ -78,6 +79,22 @@ def test_a_signal_ends_the_demo_without_a_traceback(
     assert command.main([]) == 0
     assert capsys.readouterr().out == "\nCleaning up.\n"
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_an_interrupt_while_the_loop_is_made_leaves_nothing_to_complain_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    async def work() -> None:
+        pass
+
+    monkeypatch.setattr("uvloop.new_event_loop", interrupted)
+    main = work()
+    with pytest.raises(KeyboardInterrupt):
+        command._run(main)
+    assert inspect.getcoroutinestate(main) == inspect.CORO_CLOSED
 
 
 def test_the_invitation_names_database_console_and_metrics() -> None:
