@@ -179,7 +179,7 @@ def test_the_probes_of_a_starting_server_become_rarer(launch: Launch, fake: Fake
         wait_until(lambda: len(times) >= 7, 10, "seven probes")
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
         assert gaps[5] > gaps[0]
-        assert max(gaps) <= 2.0
+        assert max(gaps) <= 2.0 + BUSY
         assert len(times) <= 12
     fake.script = default_script
 
@@ -194,7 +194,7 @@ def test_after_server_login_retry_the_server_is_asked_again(launch: Launch, fake
     with pytest.raises(LoginRefused):
         pooler.raw(FAKE)
     fake.script = default_script
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
     while True:
         try:
             with pooler.raw(FAKE) as client:

@@ -10,7 +10,7 @@ Law: between worker and fleet is nothing but the link that processes have, too.
 import asyncio
 import socket
 from collections.abc import Callable, Collection
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -140,7 +140,12 @@ class Together:
 
     def lose(self, number: int) -> None:
         """The worker is killed: all that is heard of it is the end of its link."""
-        self._lost(self.workers[number])
+        handle = self.workers[number]
+        # Closed with something unread, a socket tells the other end of a failure, not of its end.
+        with suppress(BlockingIOError):
+            while handle.link._sock.recv(65536):
+                pass
+        self._lost(handle)
         self.rigs[number].worker.ending.mode = ShutdownMode.IMMEDIATE
 
     def silence(self, number: int) -> None:
