@@ -11,9 +11,9 @@ from tests.support.pooler import Pooler
 from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 from tests.support.server import Server
-from tests.support.standard import ONE, SESSION_ONE, STATEMENT, build, databases, howdah_only
+from tests.support.standard import ONE, SESSION_ONE, STATEMENT, build, databases, howdah_only, one_process
 
-pytestmark = howdah_only("PgBouncer does not look")
+pytestmark = [howdah_only("PgBouncer does not look"), one_process("they look at the one server of a pool")]
 
 BOSS = "audit_boss"
 LEAKS = {

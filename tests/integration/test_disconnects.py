@@ -13,7 +13,7 @@ from tests.support import messages as m
 from tests.support.fault_proxy import FaultProxy, Way, wait_until
 from tests.support.pooler import Pooler
 from tests.support.server import Server
-from tests.support.standard import APP, ONE, SESSION, SESSION_ONE, STATEMENT, entry, howdah_only
+from tests.support.standard import APP, ONE, SESSION, SESSION_ONE, STATEMENT, entry, howdah_only, one_process
 from tests.support.wire import Raw
 
 pytestmark = pytest.mark.usefixtures("alive")
@@ -122,6 +122,7 @@ def test_a_waiting_client_that_vanishes_never_has_its_query_sent(pooler: Pooler,
 
 
 @howdah_only("PgBouncer reads nothing from a waiting client")
+@one_process("who comes first is first in his worker")
 def test_clients_that_keep_waiting_are_served_in_the_order_they_came(pooler: Pooler) -> None:
     with pooler.raw(ONE) as holder:
         holder.rows("begin")

@@ -17,7 +17,7 @@ from tests.support.alive import BYSTANDER
 from tests.support.fault_proxy import wait_until
 from tests.support.pooler import Pooler
 from tests.support.server import Server
-from tests.support.standard import APP, ONE, SESSION, SESSION_ONE, entry, howdah_only
+from tests.support.standard import APP, ONE, SESSION, SESSION_ONE, entry, howdah_only, one_process
 from tests.support.wire import Raw
 
 OTHER = "postgres"
@@ -243,6 +243,7 @@ def test_server_lifetime_closes_old_servers_when_they_are_released(pooler: Poole
         assert client.value("select pg_backend_pid()") != second != first
 
 
+@one_process("each worker has its own order of servers")
 def test_servers_are_used_last_in_first_out_unless_round_robin(pooler: Pooler) -> None:
     def pids(count: int) -> list[str | None]:
         with pooler.raw("four") as client:

@@ -16,7 +16,7 @@ from tests.support.pooler import ADMIN, CONSOLE, Pooler
 from tests.support.postgres import APP as APP_ROLE
 from tests.support.script import Conversation, FakeServer
 from tests.support.server import Server
-from tests.support.standard import APP, ONE, SESSION, databases, entry, howdah_only
+from tests.support.standard import APP, ONE, SESSION, databases, entry, howdah_only, one_process
 from tests.support.wire import LoginRefused, Raw
 
 
@@ -107,6 +107,7 @@ def test_a_server_that_is_not_there_is_logged(launch: Launch, fake: FakeServer) 
         pooler.wait_for_log("connect failed")
 
 
+@one_process("a worker does not know what is left of the pool")
 def test_taking_from_the_reserve_is_logged(launch: Launch, server: Server) -> None:
     settings = {"reserve_pool_size": 3, "reserve_pool_timeout": 1}
     pooler = launch({APP: entry(server, pool_size=2)}, settings)
@@ -197,6 +198,7 @@ def test_a_lifetime_of_zero_means_single_use(launch: Launch, server: Server, dat
 
 
 @howdah_only("PgBouncer has ids since 1.24")
+@one_process("each worker counts for itself")
 def test_clients_and_servers_share_one_sequence_of_ids(launch: Launch, server: Server) -> None:
     """With an admin looking on, each client takes the next id and its new server the one after."""
     pooler = launch({APP: entry(server, pool_mode="session")}, {"server_lifetime": 0})

@@ -13,7 +13,7 @@ from tests.support.pooler import ADMIN, CONSOLE, STATS, Pooler
 from tests.support.pooler import Row as Shown
 from tests.support.ports import free_port
 from tests.support.server import Server
-from tests.support.standard import entry, howdah_only
+from tests.support.standard import entry, howdah_only, one_process
 from tests.support.target import Connection
 
 pytestmark = howdah_only("PgBouncer shows less")
@@ -114,6 +114,7 @@ def test_a_second_client_shares_what_the_first_has_prepared(pooler: Pooler) -> N
         assert needs(pooler) == (3, 1, 0)
 
 
+@one_process("another worker takes another server")
 def test_another_server_prepares_the_text_anew(pooler: Pooler) -> None:
     with driver(pooler, TWO) as client, pooler.connect(TWO) as other:
         run(client, QUERY)
@@ -186,6 +187,7 @@ def test_what_a_server_has_too_much_of_is_evicted(start: Callable[..., Pooler]) 
         assert needs(pooler) == (5, 5, 3)
 
 
+@one_process("a text stays listed in a worker that did not need it since")
 def test_a_change_of_the_schema_makes_a_new_generation(pooler: Pooler) -> None:
     with driver(pooler) as client:
         run(client, QUERY)

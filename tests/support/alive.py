@@ -44,8 +44,9 @@ def counters(pooler: Pooler) -> Counters:
 
 
 def unexplained_fds(pooler: Pooler) -> int:
-    """Descriptors that are neither a client's nor a server's socket."""
-    sockets = len(pooler.show("SERVERS")) + len(pooler.show("CLIENTS"))
+    """Descriptors that are neither a client's nor a server's socket; a supervisor has copies of servers'."""
+    copies = 1 if str(pooler.settings.get("workers", "1")) == "1" else 2
+    sockets = copies * len(pooler.show("SERVERS")) + len(pooler.show("CLIENTS"))
     return pooler.fds() - sockets
 
 

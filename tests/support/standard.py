@@ -31,6 +31,12 @@ def howdah_only(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(KIND != "howdah", reason=reason)
 
 
+def one_process(reason: str) -> pytest.MarkDecorator:
+    """For what is true of each worker, and not of several together (HOWDAH_TEST_WORKERS)."""
+    several = os.environ.get("HOWDAH_TEST_WORKERS", "1") != "1"
+    return pytest.mark.skipif(several, reason=f"only in one process: {reason}")
+
+
 def entry(server: Target, **more: Value) -> Settings:
     """A `[databases]` entry that leads to this server as its own user."""
     return {"host": server.host, "port": server.port, "dbname": server.database, **more}

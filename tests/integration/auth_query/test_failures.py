@@ -20,7 +20,7 @@ from tests.support import messages as m
 from tests.support.fault_proxy import FaultProxy, wait_until
 from tests.support.pooler import Pooler
 from tests.support.server import Server
-from tests.support.standard import APP, entry, howdah_only
+from tests.support.standard import APP, entry, howdah_only, one_process
 
 pytestmark = howdah_only("PgBouncer says which names are unknown")
 
@@ -154,6 +154,7 @@ def test_one_connection_for_everything_is_enough(place: Server, start: Start) ->
 
 
 @pytest.mark.parametrize("cache", [0, 60])
+@one_process("each worker asks for itself")
 def test_two_hundred_logins_at_once_ask_once_for_each_name(
     place: Server, start: Start, gate: Gate, clients: ThreadPoolExecutor, cache: int
 ) -> None:

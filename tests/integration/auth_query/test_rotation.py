@@ -21,7 +21,7 @@ from tests.integration.auth_query.conftest import (
 from tests.support.fault_proxy import wait_until
 from tests.support.pooler import Pooler
 from tests.support.server import Server
-from tests.support.standard import APP, howdah_only
+from tests.support.standard import APP, howdah_only, one_process
 
 pytestmark = howdah_only("PgBouncer says which names are unknown")
 
@@ -96,6 +96,7 @@ def test_with_a_cache_a_login_that_fails_finds_out_that_the_password_is_new(
     assert WRONG in fails(pooler, name, PASSWORD)
 
 
+@one_process("each worker remembers for itself")
 def test_with_a_cache_a_name_is_asked_about_once_until_a_reload(place: Server, start: Start) -> None:
     pooler = start(auth_query_cache=300, auth_query=COUNTED)
     before = times_asked(place)

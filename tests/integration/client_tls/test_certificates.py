@@ -17,7 +17,7 @@ from tests.support.page import Page
 from tests.support.pooler import Pooler, StartFailed
 from tests.support.ports import free_port
 from tests.support.server import Server
-from tests.support.standard import APP, databases, howdah_only
+from tests.support.standard import APP, databases, howdah_only, one_process
 
 pytestmark = howdah_only("SHOW TLS and /metrics are not PgBouncer's")
 
@@ -160,6 +160,7 @@ def come(pooler: Pooler, made: ssl.SSLContext, session: ssl.SSLSession | None = 
     return client
 
 
+@one_process("each worker has keys of its own for TLS sessions")
 def test_who_comes_again_takes_his_session_up(pooler: Pooler, pki: Pki) -> None:
     made = context(pki)
     with come(pooler, made) as first:

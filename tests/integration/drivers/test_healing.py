@@ -8,6 +8,7 @@ from tests.integration.drivers.jdbc import Jdbc, ServerError
 from tests.integration.drivers.shapes import DIRECT, EVERYWHERE, OLD, POOLED, Shapes, shapes
 from tests.support import messages as m
 from tests.support.server import Server
+from tests.support.standard import one_process
 
 __all__ = ["shapes"]
 
@@ -30,6 +31,7 @@ def test_a_statement_that_the_server_has_lost_is_prepared_again_unseen(shapes: S
 
 
 @WITH_A_SINGLE_SERVER
+@one_process("a server that comes from another worker gets the statement anew")
 def test_a_group_that_was_not_held_is_told_that_its_statement_is_lost(shapes: Shapes) -> None:
     """More than 64 KiB are not kept for a second time; the text speaks of the client's own name."""
     client = shapes.fresh()

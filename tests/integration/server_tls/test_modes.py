@@ -9,7 +9,7 @@ from tests.support.pooler import Pooler, Sections, Settings
 from tests.support.postgres import APP_TRUST
 from tests.support.secure_postgres import CERTIFIED, PLAIN_ONLY, SCRAM_TLS, TLS_ONLY
 from tests.support.server import Server
-from tests.support.standard import entry, howdah_only
+from tests.support.standard import entry, howdah_only, one_process
 from tests.support.terminator import ALPN, Terminator, server_context
 from tests.support.wire import LoginRefused
 
@@ -62,6 +62,7 @@ def test_a_server_with_tls_is_encrypted_from_prefer_on(pooler: Pooler, mode: str
 
 
 @pytest.mark.parametrize("mode", MODES)
+@one_process("each worker is refused for itself")
 def test_a_server_without_tls_is_refused_from_require_on(pooler: Pooler, mode: str) -> None:
     if mode not in STRONG:
         with pooler.raw(f"plain_{mode}") as client:
@@ -132,6 +133,7 @@ def test_a_login_by_scram_is_bound_to_its_tls(pooler: Pooler) -> None:
     ],
 )
 @pytest.mark.parametrize("mode", VERIFYING)
+@one_process("each worker is refused for itself")
 def test_a_bad_certificate_is_refused_by_who_looks_at_it(
     launch: Launch, server: Server, pki: Pki, mode: str, kind: str, said: str
 ) -> None:
@@ -195,6 +197,7 @@ def test_direct_tls_may_be_the_rule_for_all(
     assert terminator.plain == 1
 
 
+@one_process("each worker takes the hosts of a list in turn")
 def test_each_host_of_a_list_is_known_by_its_own_name(launch: Launch, server: Server, pki: Pki) -> None:
     """The certificate is for localhost only; 127.0.0.1 leads to the same server."""
     context = server_context(pki.server("localhost"))

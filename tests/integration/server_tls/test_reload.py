@@ -15,7 +15,7 @@ from tests.support.pooler import Pooler, Settings, StartFailed, Value
 from tests.support.postgres import APP_TRUST
 from tests.support.secure_postgres import CERTIFIED
 from tests.support.server import Server
-from tests.support.standard import entry, howdah_only
+from tests.support.standard import entry, howdah_only, one_process
 from tests.support.terminator import Terminator, server_context
 
 pytestmark = howdah_only("has no TLS settings of a database")
@@ -67,6 +67,7 @@ def test_what_has_not_changed_recycles_nothing(pooler: Pooler) -> None:
         assert not any(row["close_needed"] for row in pooler.show("SERVERS"))
 
 
+@one_process("another worker may have a server from before")
 def test_a_renewed_certificate_is_shown_to_new_servers_and_old_ones_live_on(
     pooler: Pooler, pki: Pki, folder: Path
 ) -> None:
