@@ -8,7 +8,7 @@ from tests.support.fault_proxy import FaultProxy, wait_until
 from tests.support.ports import free_port
 from tests.support.script import Conversation, FakeServer
 from tests.support.server import Server
-from tests.support.standard import APP, ONE, entry, howdah_only
+from tests.support.standard import APP, ONE, entry, howdah_only, one_process
 
 EMPTY_QUERY = m.Message(b"Q", b"\0")
 
@@ -97,6 +97,7 @@ def test_a_host_of_a_list_that_is_down_is_passed_over(launch: Launch, server: Se
 
 @howdah_only("not in PgBouncer 1.18")
 @pytest.mark.parametrize(("balance", "logins"), [("round-robin", [2, 2]), ("disable", [0, 4])])
+@one_process("each worker takes the hosts of a list in turn")
 def test_hosts_of_a_list_take_turns_unless_told_not_to(
     launch: Launch, fake: FakeServer, balance: str, logins: list[int]
 ) -> None:

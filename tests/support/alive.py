@@ -43,9 +43,24 @@ def counters(pooler: Pooler) -> Counters:
     return {key: values for key, values in pools.items() if any(values) and key[0] != "pgbouncer"}
 
 
+def has_several_workers(pooler: Pooler) -> bool:
+    """Whether it was started with more than one."""
+    return str(pooler.settings.get("workers", 1)) != "1"
+
+
+def wait_for_all_workers(pooler: Pooler) -> None:
+    """Clients are taken as soon as one of them serves."""
+    if has_several_workers(pooler):
+        wait_until(
+            lambda: {row["state"] for row in pooler.show("WORKERS")} == {"running"},
+            _SETTLE_SECONDS,
+            "all workers run",
+        )
+
+
 def unexplained_fds(pooler: Pooler) -> int:
     """Descriptors that are neither a client's nor a server's socket; a supervisor has copies of servers'."""
-    copies = 1 if str(pooler.settings.get("workers", "1")) == "1" else 2
+    copies = 2 if has_several_workers(pooler) else 1
     sockets = copies * len(pooler.show("SERVERS")) + len(pooler.show("CLIENTS"))
     return pooler.fds() - sockets
 
@@ -59,6 +74,7 @@ def echo(client: Raw) -> None:
 @contextmanager
 def stays_alive(pooler: Pooler, stray_backends: Callable[[], list[str]]) -> Iterator[None]:
     """Checks the law around the body of the `with`; `stray_backends` describes busy servers."""
+    wait_for_all_workers(pooler)
     with pooler.raw(BYSTANDER) as bystander:
         echo(bystander)
         pid, mark = pooler.pid, pooler.log_mark()
