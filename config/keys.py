@@ -267,6 +267,4 @@ class Keys(Section):
     worker_timeout: Seconds = live(
         10.0, "replace a worker whose event loop has not turned for this long; 0 is never"
     )
-    workers: Workers = fixed(
-        1, "processes that share the clients, `auto` is one for each processor (experimental above 1)"
-    )
+    workers: Workers = fixed(1, "processes that share the clients, `auto` is one for each processor")
