@@ -18,7 +18,6 @@ from .messages import (
     put_value,
     put_values,
     read_formats,
-    read_value,
     read_values,
 )
 from .startup import MAX_SECRET, MIN_SECRET
@@ -160,7 +159,7 @@ class FunctionCallResponse(Message):
 
     @classmethod
     def _read(cls, reader: Reader) -> Self:
-        return cls(read_value(reader))
+        return cls(reader.value())
 
     def _write(self, buffer: bytearray) -> None:
         put_value(buffer, self.value)

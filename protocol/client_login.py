@@ -9,7 +9,7 @@ import functools
 import hmac
 import secrets as random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Final, TypeGuard
 
 from . import sqlstate, tags
@@ -23,7 +23,7 @@ from .authentication import (
 )
 from .conversation import AuthMethod, Conversation, LoginFailed, derive, exchange
 from .errors import UnexpectedMessage
-from .frontend import PasswordMessage, SASLInitialResponse
+from .frontend import PasswordMessage
 from .scram import (
     DEFAULT_ITERATIONS,
     MECHANISM,
@@ -33,10 +33,10 @@ from .scram import (
     ScramServer,
     ScramVerifier,
 )
-from .secret import Md5Secret, PlainSecret, Secret, md5_response, md5_secret
+from .secret import Md5Secret, PlainSecret, Secret, is_empty, md5_response, md5_secret
+from .wire import Reader, message
 
 _SALT_LENGTH: Final = 16
-_EMPTY: Final = PlainSecret(b"")
 # What is offered without and with channel binding, and the message that says so.
 _OFFERS: Final = tuple(
     (mechanisms, AuthenticationSASL(mechanisms).encode())
@@ -44,7 +44,7 @@ _OFFERS: Final = tuple(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(init=False)
 class LoginResult:
     """A client that is in.
 
@@ -53,10 +53,23 @@ class LoginResult:
     connection it came by.
     """
 
-    reply: bytes = b""
-    secret: Secret | None = None
-    keys: ScramKeys | None = None
-    bound: bool = False
+    reply: bytes
+    secret: Secret | None
+    keys: ScramKeys | None
+    bound: bool
+
+    # What dataclasses write themselves is never compiled: each login would pay for it.
+    def __init__(
+        self,
+        reply: bytes = b"",
+        secret: Secret | None = None,
+        keys: ScramKeys | None = None,
+        bound: bool = False,
+    ) -> None:
+        self.reply = reply
+        self.secret = secret
+        self.keys = keys
+        self.bound = bound
 
 
 def client_login(
@@ -84,7 +97,7 @@ def client_login(
         if not secrets:
             raise LoginFailed(sqlstate.INVALID_AUTHORIZATION, '"trust" authentication failed')
         return LoginResult(secret=secrets[0])
-    usable = [secret for secret in secrets if secret != _EMPTY]
+    usable = [secret for secret in secrets if not is_empty(secret)]
     if method is AuthMethod.PLAIN:
         return (yield from _plain_login(user, usable))
     if method is AuthMethod.MD5 and not _only_scram_serves(usable):
@@ -144,7 +157,6 @@ def _answer(request: bytes, what: str) -> Conversation[bytes]:
     return body
 
 
-@dataclass
 class _Offer:
     """What a SCRAM exchange can be begun with: one salt for all secrets that are to have a chance.
 
@@ -152,16 +164,17 @@ class _Offer:
     protocol lets a server name one salt, before it has seen anything of the password.
     """
 
-    user: bytes
-    secrets: Sequence[Secret]
-    mock_key: bytes = field(repr=False)
-    iterations: int
-    salt: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        first = next((secret for secret in self.secrets if isinstance(secret, ScramVerifier)), None)
-        self.salt = first.salt if first else made_up_salt(self.mock_key, self.user)
-        self.iterations = first.iterations if first else self.iterations
+    def __init__(self, user: bytes, secrets: Sequence[Secret], mock_key: bytes, iterations: int) -> None:
+        self.secrets = secrets
+        self.mock_key = mock_key
+        self.iterations = iterations
+        for secret in secrets:
+            if isinstance(secret, ScramVerifier):
+                self.salt: bytes = secret.salt
+                self.iterations = secret.iterations
+                break
+        else:
+            self.salt = made_up_salt(mock_key, user)
 
     def opened_by(self, server: ScramServer) -> Conversation[LoginResult | None]:
         """Return the result for the secret that the client's proof was made from, None if there is none.
@@ -178,7 +191,7 @@ class _Offer:
                 verifier = secret
             keys = server.keys(verifier)
             if keys and secret is not made_up:
-                return LoginResult(AuthenticationSASLFinal(server.answer(keys)).encode(), secret, keys)
+                return LoginResult(_sasl(AuthenticationSASLFinal.code, server.answer(keys)), secret, keys)
         return None
 
     def _fits(self, secret: Secret) -> TypeGuard[PlainSecret | ScramVerifier]:
@@ -199,31 +212,38 @@ def _verifier(salted_password: bytes, salt: bytes, iterations: int) -> ScramVeri
 
 def _scram_login(offer: _Offer, nonce: str | None, binding: bytes | None) -> Conversation[LoginResult]:
     mechanisms, request = _OFFERS[binding is not None]
-    body = yield from _answer(request, "SASL")
-    chosen = SASLInitialResponse.decode(body)
-    if chosen.mechanism not in mechanisms:
+    initial = Reader((yield from _answer(request, "SASL")))
+    # As SASLInitialResponse is laid out; messages are not compiled.
+    mechanism, client_first = initial.string(), initial.value()
+    initial.expect_end()
+    if mechanism not in mechanisms:
         raise LoginFailed(
             sqlstate.PROTOCOL_VIOLATION, "client selected an invalid SASL authentication mechanism"
         )
-    client_first = chosen.data
     if client_first is None:
-        client_first = yield from _answer(AuthenticationSASLContinue(b"").encode(), "SASL")
+        client_first = yield from _answer(_sasl(AuthenticationSASLContinue.code, b""), "SASL")
     server = ScramServer(
         offer.salt,
         offer.iterations,
         nonce=nonce,
         binding=binding,
-        plus=chosen.mechanism == MECHANISM_PLUS,
+        plus=mechanism == MECHANISM_PLUS,
     )
     try:
-        challenge = AuthenticationSASLContinue(server.first(client_first)).encode()
+        challenge = _sasl(AuthenticationSASLContinue.code, server.first(client_first))
         server.final((yield from _answer(challenge, "SASL")))
     except ScramError:
         raise _wrong_proof() from None
     result = yield from offer.opened_by(server)
     if result is None:
         raise _wrong_proof()
-    return replace(result, bound=True) if chosen.mechanism == MECHANISM_PLUS else result
+    result.bound = mechanism == MECHANISM_PLUS
+    return result
+
+
+def _sasl(code: int, data: bytes) -> bytes:
+    """The message of tag `R` with this code and data."""
+    return message(tags.AUTHENTICATION, code.to_bytes(4, "big") + data)
 
 
 def _wrong_proof() -> LoginFailed:

@@ -19,7 +19,6 @@ from .messages import (
     put_value,
     put_values,
     read_formats,
-    read_value,
     read_values,
 )
 from .wire import Reader, put_int16, put_int32, put_string, put_uint16, put_uint32
@@ -224,7 +223,7 @@ class SASLInitialResponse(Message):
 
     @classmethod
     def _read(cls, reader: Reader) -> Self:
-        return cls(reader.string(), read_value(reader))
+        return cls(reader.string(), reader.value())
 
     def _write(self, buffer: bytearray) -> None:
         put_string(buffer, self.mechanism)

@@ -18,7 +18,7 @@ from .conversation import (
     Step,
 )
 from .scram import Derive, ScramKeys, ScramVerifier
-from .secret import Md5Secret, PlainSecret, Secret, parse_secret
+from .secret import Md5Secret, PlainSecret, Secret, is_empty, parse_secret
 from .server_login import ALL_METHODS, Greeting, server_login
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "ServerRefused",
     "Step",
     "client_login",
+    "is_empty",
     "made_up_salt",
     "parse_secret",
     "server_login",

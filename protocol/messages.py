@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 from . import tags
-from .errors import MalformedMessage
 from .wire import Reader, begin, finish, put_int16, put_int32, put_uint16
 
 
@@ -96,16 +95,6 @@ class SecretMessage(Message):
         buffer += self.data
 
 
-def read_value(reader: Reader) -> bytes | None:
-    """Read a value with its Int32 length; None (NULL) for the length -1."""
-    length = reader.int32()
-    if length == -1:
-        return None
-    if length < 0:
-        raise MalformedMessage(f"value of length {length}")
-    return reader.take(length)
-
-
 def put_value(buffer: bytearray, value: bytes | None) -> None:
     """Append a value with its length, or the length -1 for None."""
     if value is None:
@@ -117,7 +106,7 @@ def put_value(buffer: bytearray, value: bytes | None) -> None:
 
 def read_values(reader: Reader) -> list[bytes | None]:
     """Read a count of up to 65535 and as many values."""
-    return [read_value(reader) for _ in range(reader.uint16())]
+    return [reader.value() for _ in range(reader.uint16())]
 
 
 def put_values(buffer: bytearray, values: Sequence[bytes | None]) -> None:

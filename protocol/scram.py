@@ -9,8 +9,8 @@ its data is an argument, absent where there is no TLS.
 import binascii
 import hashlib
 import hmac
+import os
 import re
-import secrets
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -53,7 +53,7 @@ class Derive:
         return hashlib.pbkdf2_hmac("sha256", self.password, self.salt, self.iterations)
 
 
-@dataclass(frozen=True)
+@dataclass(init=False, unsafe_hash=True)
 class ScramVerifier:
     """What a server stores instead of a password: enough to check one, not enough to log in with."""
 
@@ -61,6 +61,13 @@ class ScramVerifier:
     salt: bytes = field(repr=False)
     stored_key: bytes = field(repr=False)
     server_key: bytes = field(repr=False)
+
+    # What dataclasses write themselves is never compiled: each login would pay for it.
+    def __init__(self, iterations: int, salt: bytes, stored_key: bytes, server_key: bytes) -> None:
+        self.iterations = iterations
+        self.salt = salt
+        self.stored_key = stored_key
+        self.server_key = server_key
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
@@ -86,7 +93,7 @@ class ScramVerifier:
         return b"%b%d:%b$%b:%b" % (_PREFIX, self.iterations, salt, stored_key, server_key)
 
 
-@dataclass(frozen=True)
+@dataclass(init=False, unsafe_hash=True)
 class ScramKeys:
     """Both keys of a password under one salt: enough to log in to a server that stores the same verifier."""
 
@@ -94,6 +101,12 @@ class ScramKeys:
     server_key: bytes = field(repr=False)
     salt: bytes = field(repr=False)
     iterations: int
+
+    def __init__(self, client_key: bytes, server_key: bytes, salt: bytes, iterations: int) -> None:
+        self.client_key = client_key
+        self.server_key = server_key
+        self.salt = salt
+        self.iterations = iterations
 
     @classmethod
     def of(cls, salted_password: bytes, salt: bytes, iterations: int) -> Self:
@@ -242,7 +255,7 @@ class ScramClient:
 
 def new_nonce() -> str:
     """Return a fresh nonce: 18 random bytes in base64, as libpq's."""
-    return _encoded(secrets.token_bytes(18)).decode()
+    return _encoded(os.urandom(18)).decode()
 
 
 def _bound(binding: bytes | None, plus: bool) -> bytes:

@@ -34,6 +34,11 @@ class Md5Secret:
 Secret: TypeAlias = PlainSecret | Md5Secret | ScramVerifier
 
 
+def is_empty(secret: Secret) -> bool:
+    """Whether nobody can log in with it."""
+    return isinstance(secret, PlainSecret) and not secret.password
+
+
 def parse_secret(text: bytes) -> Secret:
     """Tell the form of a stored secret.
 

@@ -28,12 +28,17 @@ _BAD_OPTIONS: Final = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(init=False)
 class Startup:
     """StartupMessage. `version` is major * 65536 + minor; `parameters` is empty unless major is 3."""
 
     version: int
     parameters: dict[bytes, bytes]
+
+    # What dataclasses write themselves is never compiled: each login would pay for it.
+    def __init__(self, version: int, parameters: dict[bytes, bytes]) -> None:
+        self.version = version
+        self.parameters = parameters
 
     @property
     def major(self) -> int:

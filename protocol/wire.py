@@ -131,6 +131,15 @@ class Reader:
         at = self._advance(n)
         return self._body[at : at + n]
 
+    def value(self) -> bytes | None:
+        """Read a value with its Int32 length; None (NULL) for the length -1."""
+        length = self.int32()
+        if length == -1:
+            return None
+        if length < 0:
+            raise MalformedMessage(f"value of length {length}")
+        return self.take(length)
+
     def rest(self) -> bytes:
         """Read everything that is left, possibly nothing."""
         value = self._body[self._at :]

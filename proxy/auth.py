@@ -25,10 +25,11 @@ from protocol.login import (
     ScramVerifier,
     Secret,
     client_login,
+    is_empty,
     made_up_salt,
 )
 from protocol.scram import new_nonce
-from proxy.credentials import NO_PASSWORD, secrets_of
+from proxy.credentials import secrets_of
 from proxy.doorkeeper import MEMBERSHIP, NO_CERTIFICATE, NO_PEER
 from proxy.errors import PoolerError
 from proxy.identity import peer_of
@@ -48,6 +49,7 @@ T = TypeVar("T")
 
 _WITHOUT_SECRETS = frozenset((AuthMethod.ANY,))
 _WITHOUT_PROOF = frozenset((AuthMethod.ANY, AuthMethod.TRUST))
+_OF_TYPES = {AuthType(method.value): method for method in AuthMethod}
 _METHODS = {
     Method.TRUST: AuthMethod.TRUST,
     Method.PASSWORD: AuthMethod.PLAIN,
@@ -70,9 +72,11 @@ async def authenticate(client: "Client", wishes: "Wishes", collector: "Collector
 async def _let_in(user: "_User", collector: "Collector") -> LoginResult:
     client, wishes = user.client, user.wishes
     rule = await _rule_for(user)
-    client.method = rule.method.value if rule is not None else client.lobby.settings.auth_type.value
-    if rule is None and client.lobby.settings.auth_type is not AuthType.CERT:
-        return await _by_password(user, AuthMethod(client.lobby.settings.auth_type), collector)
+    auth_type = client.lobby.settings.auth_type
+    # A member of these is its own value, which to ask for is a call.
+    client.method = str(auth_type if rule is None else rule.method)
+    if rule is None and auth_type is not AuthType.CERT:
+        return await _by_password(user, _OF_TYPES[auth_type], collector)
     if rule is None or rule.method in (Method.CERT, Method.PEER):
         return await _by_others_word(user, rule)
     result = await _by_password(user, _METHODS[rule.method], collector)
@@ -144,7 +148,7 @@ async def _by_password(user: _User, method: AuthMethod, collector: "Collector") 
     if not secrets and method is AuthMethod.TRUST and asks(client, wishes):
         raise LoginFailed(sqlstate.INVALID_AUTHORIZATION, "no such user")
     mock_key = client.lobby.mock_keys.of(wishes.user)
-    if method not in _WITHOUT_PROOF and all(secret == NO_PASSWORD for secret in secrets):
+    if method not in _WITHOUT_PROOF and all(is_empty(secret) for secret in secrets):
         secrets = _decoys(client, wishes, mock_key)
     return await _Login(client, wishes, method, mock_key).run(secrets, collector)
 

@@ -8,7 +8,7 @@ the signal been sent. One request at a time for each server.
 import asyncio
 import hmac
 import logging
-import secrets
+import os
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -48,10 +48,11 @@ class CancelKeys:
     def add(self, target: Target, length: int) -> tuple[int, bytes]:
         """Make a key with a secret of `length` bytes."""
         while True:
-            pid = secrets.randbits(23) << 8 | self._worker
+            drawn = os.urandom(3 + length)
+            pid = int.from_bytes(drawn[:3], "big") >> 1 << 8 | self._worker
             if pid and pid not in self._keys:
                 break
-        secret = secrets.token_bytes(length)
+        secret = drawn[3:]
         self._keys[pid] = (secret, target)
         return pid, secret
 

@@ -12,13 +12,14 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from protocol import sqlstate, tags
-from protocol.backend import BackendKeyData, NegotiateProtocolVersion, ReadyForQuery
+from protocol.backend import NegotiateProtocolVersion, ReadyForQuery
 from protocol.errors import ProtocolError
 from protocol.framer import Collector
 from protocol.login import LoginFailed, LoginResult
 from protocol.looks import LOGIN_CAPS
 from protocol.report import NoticeResponse
 from protocol.startup import CancelRequest
+from protocol.wire import message
 from proxy.auth import authenticate, is_our_own_user
 from proxy.cancel import LONG, SHORT
 from proxy.connection import NOWHERE, Connection, ConnectionLost
@@ -34,6 +35,7 @@ from proxy.errors import (
 )
 from proxy.log import Prefix, printable
 from proxy.names import ADMIN_DATABASES, from_wire, to_wire
+from proxy.pool.units import SECOND
 from proxy.reasons import ClientClosed
 from proxy.session import Session
 from proxy.sockets import resize
@@ -63,7 +65,6 @@ class Client:
     __slots__ = (
         "_admitted",
         "_login",
-        "_patience",
         "cancel_pid",
         "connected_at",
         "connection",
@@ -104,7 +105,6 @@ class Client:
         self.waits_for_server = False
         self.method = ""
         self._login: asyncio.Task[None] | None = None
-        self._patience: asyncio.TimerHandle | None = None
 
     def behind_gate(self) -> Gate:
         """What a transport of the listener delivers to: the connection, as there is time for logins."""
@@ -122,7 +122,7 @@ class Client:
             resize(sock, self.lobby.settings)
         self.connection.receiver = self._first_bytes
         if timeout := self.lobby.settings.client_login_timeout:
-            self._patience = asyncio.get_running_loop().call_later(timeout, self._login_takes_too_long)
+            self.lobby.patience.begin(self, self.connected_at + int(timeout * SECOND))
 
     def writing_paused(self) -> None:
         """It takes what it is sent too slowly."""
@@ -186,12 +186,12 @@ class Client:
 
     def _leave(self, reason: ClientClosed, text: str | None = None) -> None:
         """Give back all that it holds."""
-        if not self.lobby.leave(self, reason, text or reason.value):
+        if not self.lobby.leave(self, reason, text or str(reason)):
             return
         if self._login is not None and self._login is not asyncio.current_task():
             # It must not go on with a login that nobody would undo.
             self._login.cancel()
-        self._lose_patience()
+        self.lobby.patience.end(self)
         if self.cancel_pid:
             self.lobby.cancel_keys.remove(self.cancel_pid)
         if self.session is not None:
@@ -222,7 +222,8 @@ class Client:
         self.connection.keep(data, now)
         self._login = asyncio.get_running_loop().create_task(self._run_login())
 
-    def _login_takes_too_long(self) -> None:
+    def login_takes_too_long(self) -> None:
+        """It was waited for until client_login_timeout."""
         down = " (server down)" if self.waits_for_server else ""
         self.finish(TimedOut(f"client_login_timeout{down}"), ClientClosed.TIMEOUT)
 
@@ -233,7 +234,7 @@ class Client:
             self._login_failed(error)
         finally:
             self._login = None
-            self._lose_patience()
+            self.lobby.patience.end(self)
 
     def _login_failed(self, error: Exception) -> None:
         match error:
@@ -245,15 +246,10 @@ class Client:
             case ProtocolError():
                 self.finish(error, ClientClosed.PROTOCOL)
             case TlsError():
-                self.finish(None, ClientClosed.TLS, f"{ClientClosed.TLS.value}: {error}")
+                self.finish(None, ClientClosed.TLS, f"{ClientClosed.TLS}: {error}")
             case _ if not isinstance(error, ConnectionLost):
                 logger.error("%sinternal error during login", self.prefix, exc_info=error)
                 self.failed(error)
-
-    def _lose_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
 
     def _refuse(self, error: PoolerError) -> None:
         if self.wishes is not None:
@@ -280,7 +276,7 @@ class Client:
         if not local and self.connection.tls is None and self.lobby.settings.client_tls_sslmode.required:
             raise PoolerError("SSL required", sqlstate.INVALID_AUTHORIZATION)
         wishes = self.wishes = read_wishes(packet, self.lobby.settings, self.lobby.manager.tracked)
-        self.prefix = Prefix("C", self.id, to_wire(wishes.database), to_wire(wishes.user), self.address)
+        self.prefix.database, self.prefix.user = to_wire(wishes.database), to_wire(wishes.user)
         if self.version != packet.version or wishes.extensions:
             self.connection.write(NegotiateProtocolVersion(self.version, list(wishes.extensions)).encode())
         if not (console := wishes.database in ADMIN_DATABASES):
@@ -369,7 +365,8 @@ class Client:
     def _welcome(self, result: LoginResult, welcome: bytes) -> None:
         long_key = self.version >= tags.PROTOCOL_3_2
         self.cancel_pid, secret = self.lobby.cancel_keys.add(self, LONG if long_key else SHORT)
-        key = BackendKeyData(self.cancel_pid, secret).encode()
+        # As BackendKeyData is laid out; messages are not compiled.
+        key = message(tags.BACKEND_KEY_DATA, self.cancel_pid.to_bytes(4, "big") + secret)
         self.connection.write(b"".join((result.reply, welcome, key, _READY)))
 
     @property

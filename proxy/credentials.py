@@ -16,6 +16,7 @@ from protocol.login import (
     ScramKeys,
     ScramVerifier,
     Secret,
+    is_empty,
     parse_secret,
 )
 from protocol.scram import MAX_STORED_ITERATIONS
@@ -89,7 +90,7 @@ def learn_credential(pool: "Pool", result: LoginResult) -> None:
     found: Secret | ScramKeys | None = result.keys
     if not isinstance(result.secret, ScramVerifier):
         listed = pool.key.user in pool.common.credentials
-        found = None if listed or result.secret == NO_PASSWORD else result.secret
+        found = None if listed or is_empty(result.secret) else result.secret
     credentials = _of(pool)
     if found is not None and found not in credentials.learnt:
         credentials.learnt = [found, *credentials.learnt[: LEARNT_MOST - 1]]
@@ -134,7 +135,7 @@ def _of(pool: "Pool") -> Credentials:
 def _choices(pool: "Pool") -> Sequence[Secret | ScramKeys]:
     if pool.settings.password is not None:
         return [parse_secret(pool.settings.password.reveal())]
-    secrets = [secret for secret in secrets_of(pool.common, pool.key.user) if secret != NO_PASSWORD]
+    secrets = [secret for secret in secrets_of(pool.common, pool.key.user) if not is_empty(secret)]
     choices: list[Secret | ScramKeys] = [one for one in secrets if isinstance(one, PlainSecret)]
     if not choices:
         # A verifier opens nothing; it is kept for the error that says so.

@@ -16,6 +16,7 @@ from proxy.doorkeeper import Doorkeeper
 from proxy.errors import PoolerError
 from proxy.log import printable
 from proxy.mock_keys import MockKeys
+from proxy.patience import Patience
 from proxy.pool.database import Database, User
 from proxy.pool.manager import PoolManager
 from proxy.reasons import ClientClosed
@@ -76,6 +77,7 @@ class Lobby:
         self.cancel_keys = CancelKeys()
         self.elsewhere: PassOn = _nowhere
         self.turnstile = Turnstile()
+        self.patience = Patience(clock)
         self.welcomes = Welcomes()
         self.auth_query = AuthQuery(manager, clock)
         self.rotation = Rotation()

@@ -75,18 +75,18 @@ class Prefix:
 
     `kind` is C for a client and S for a server, `number` the id that SHOW CLIENTS or SHOW SERVERS prints.
     Give it as an argument (`log.info("%stext", prefix)`), then JSON lines carry its parts as fields. It
-    becomes text when a line does: most are never written.
+    becomes text when a line does: most are never written. `database` and `user` may be told later.
     """
 
-    __slots__ = ("_address", "_database", "_kind", "_number", "_user")
+    __slots__ = ("_address", "_kind", "_number", "database", "user")
 
     def __init__(
         self, kind: str, number: int, database: bytes | str | None, user: bytes | str | None, address: str
     ) -> None:
         self._kind = kind
         self._number = number
-        self._database = database
-        self._user = user
+        self.database = database
+        self.user = user
         self._address = address
 
     def __str__(self) -> str:
@@ -96,8 +96,8 @@ class Prefix:
         """By name, with `(nodb)` and `(nouser)` while these are unknown."""
         return {
             "connection": f"{self._kind}-{self._number:#x}",
-            "database": printable(self._database) if self._database else "(nodb)",
-            "user": printable(self._user) if self._user else "(nouser)",
+            "database": printable(self.database) if self.database else "(nodb)",
+            "user": printable(self.user) if self.user else "(nouser)",
             "address": printable(self._address),
         }
 

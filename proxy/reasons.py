@@ -3,10 +3,10 @@
 Texts are PgBouncer's where it has one, because people search logs for them.
 """
 
-from enum import Enum
+from enum import Enum, StrEnum
 
 
-class ClientClosed(Enum):
+class ClientClosed(StrEnum):
     """Why a client connection ended."""
 
     CLIENT_LEFT = "client close request"

@@ -5,7 +5,7 @@ PgBouncer's rules and texts. Nothing here is believed before the client has logg
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from config.databases import MAX_DATABASE_NAME
@@ -31,15 +31,30 @@ class BadStartup(PoolerError):
     """The startup packet asks for what cannot be."""
 
 
-@dataclass(frozen=True)
+@dataclass(init=False)
 class Wishes:
     """`tracked` and `applied` hold names in lower case; `extensions` are the protocol options (`_pq_.`)."""
 
     user: str
     database: str
-    tracked: dict[bytes, bytes] = field(default_factory=dict)
-    applied: Applied = ()
-    extensions: tuple[bytes, ...] = ()
+    tracked: dict[bytes, bytes]
+    applied: Applied
+    extensions: tuple[bytes, ...]
+
+    # What dataclasses write themselves is never compiled: each login would pay for it.
+    def __init__(
+        self,
+        user: str,
+        database: str,
+        tracked: dict[bytes, bytes] | None = None,
+        applied: Applied = (),
+        extensions: tuple[bytes, ...] = (),
+    ) -> None:
+        self.user = user
+        self.database = database
+        self.tracked = {} if tracked is None else tracked
+        self.applied = applied
+        self.extensions = extensions
 
     def settings(self) -> Iterable[tuple[bytes, bytes]]:
         """Every setting asked for, by name."""
