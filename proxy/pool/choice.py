@@ -66,7 +66,10 @@ def next_waiting(pool: "Pool", server: "PooledServer") -> "PooledSession":
     most likely come, and they go round among few servers.
     """
     first = next(iter(pool.waiting))
-    if first.values is server.values and first.applied is server.applied:
+    if (first.values is server.values and first.applied is server.applied) or (
+        # A stay of ours fits any server.
+        first.values is pool.tracked.unknown
+    ):
         pool.overtaken = 0
         return first
     if pool.overtaken < pool.open:

@@ -224,3 +224,13 @@ def test_after_its_turn_the_next_may_be_passed_over_as_often() -> None:
 
     assert others[3].server is not None
     world.check()
+
+
+def test_one_that_fits_any_server_is_not_passed_over() -> None:
+    _, (holder, first, second) = crowd(VALUES[1], VALUES[0])
+    first.values = first.pool.tracked.unknown
+
+    holder.gives_back()
+
+    assert first.server is not None
+    assert second.server is None
