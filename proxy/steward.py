@@ -82,10 +82,8 @@ class Steward:
         """Return when no server of a database, or of any, is open, or on its way between two workers. May be
         cancelled.
         """
-        shares = self.shares
-        await self._freed.until(
-            lambda: not (shares.total if database is None else shares.of_database(database))
-        )
+        book = self.shares.book
+        await self._freed.until(lambda: not (book.total if database is None else book.of_database(database)))
 
     def _on_connected(self, handle: WorkerHandle, message: Connected, descriptors: tuple[int, ...]) -> None:
         self._estate.drop(message.instead)

@@ -118,7 +118,7 @@ async def test_a_server_on_its_way_between_two_workers_is_waited_for(given: Orde
         for rig in together.rigs.values():
             assert not rig.worker.manager.closing(None)
         if isinstance(given, Pause):
-            assert together.steward.shares.total == 0
+            assert together.steward.shares.book.total == 0
             await order(together, Resume())
         assert m.rows(await other.until()) == [["1"]]
 

@@ -134,7 +134,7 @@ async def test_a_lease_without_a_connection_comes_back_a_moment_after_its_worker
     overseer.hears(2, Report(KEY, 1, since=6))
     overseer.loses(1)
     assert overseer.workers[2].said() == []
-    assert overseer.steward.shares.of_pool(KEY) == 1
+    assert overseer.steward.shares.book.of_pool(KEY) == 1
     await eventually(lambda: overseer.workers[2].said() == [Grant(KEY)])
 
 
@@ -205,7 +205,7 @@ async def test_a_worker_that_held_nothing_leaves_nothing() -> None:
     overseer.hears(2, Report(KEY, 1, since=6))
     overseer.steward.shares.lost(2, 0)
     await asyncio.sleep(0)
-    assert overseer.steward.shares.of_pool(KEY) == 1
+    assert overseer.steward.shares.book.of_pool(KEY) == 1
 
 
 async def test_clients_are_counted_over_all_workers() -> None:
@@ -233,7 +233,7 @@ async def test_a_server_for_which_there_is_no_room_on_its_way_gives_its_lease_ba
     assert overseer.workers[2].said() == [Arrival(KEY, b"it")]
     assert overseer.workers[2].descriptors == []
     overseer.hears(2, Returned(KEY))
-    assert overseer.steward.shares.of_pool(KEY) == 0
+    assert overseer.steward.shares.book.of_pool(KEY) == 0
 
 
 async def test_a_reminder_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ class Hand:
 
     def _unload(self, pool: Pool, cargo: bytes, descriptor: int) -> None:
         server = self.crew.unpack(descriptor)
+        self.crew.moved += server.pool is not pool
         server.pool = pool
         server.state = states.LOGIN
         pool.servers[states.LOGIN][server] = None
@@ -110,7 +111,9 @@ class Hand:
 
 
 class Crew:
-    """`backends` counts what PostgreSQL sees of the dead; all that is packed is counted by its pool."""
+    """`backends` counts what PostgreSQL sees of the dead; all that is packed is counted by its pool. `moved`:
+    servers that have come to another worker.
+    """
 
     def __init__(self, workers: int, settings: Settings, seed: int = 0) -> None:
         self.clock = Clock()
@@ -120,6 +123,7 @@ class Crew:
         self.packed: dict[int, FakeServer] = {}
         self._seen: set[PoolKey] = set()
         self._last_packed = 100
+        self.moved = 0
         self.shares = Shares(lambda key: limits_of(self.settings, key), self._send)
         self.hands = {number: Hand(self, number) for number in range(1, workers + 1)}
 
@@ -233,17 +237,17 @@ class Crew:
             for key, pool in hand.manager.pools.items():
                 check_pool(pool)
                 assert hand.leases.of_pool(key) == pool.open
-                leased = self.shares.of_worker(hand.number)[key]
+                leased = self.shares.book.of_worker(hand.number)[key]
                 back = sum(message.key == key and _takes_lease_away(message) for message, _ in hand.outbox)
                 assert pool.open + back <= leased, "a server without a lease"
         for key in keys:
-            assert self.servers(key) <= self.shares.of_pool(key)
+            assert self.servers(key) <= self.shares.book.of_pool(key)
         for database in {key.database for key in keys}:
-            total = sum(self.shares.of_pool(key) for key in keys if key.database == database)
-            assert self.shares.of_database(database) == total
+            total = sum(self.shares.book.of_pool(key) for key in keys if key.database == database)
+            assert self.shares.book.of_database(database) == total
         for user in {key.user for key in keys}:
-            total = sum(self.shares.of_pool(key) for key in keys if key.user == user)
-            assert self.shares.of_user(user) == total
+            total = sum(self.shares.book.of_pool(key) for key in keys if key.user == user)
+            assert self.shares.book.of_user(user) == total
 
     def excess(self) -> dict[str, int]:
         """By how much leases exceed each limit."""
@@ -251,11 +255,13 @@ class Crew:
         for key in self.all_keys():
             limits = limits_of(self.settings, key)
             if limits.pool:
-                found[repr(key)] = self.shares.of_pool(key) - max(limits.pool, 0) - limits.reserve
+                found[repr(key)] = self.shares.book.of_pool(key) - max(limits.pool, 0) - limits.reserve
             if limits.database:
-                found[f"database {key.database}"] = self.shares.of_database(key.database) - limits.database
+                found[f"database {key.database}"] = (
+                    self.shares.book.of_database(key.database) - limits.database
+                )
             if limits.user:
-                found[f"user {key.user}"] = self.shares.of_user(key.user) - limits.user
+                found[f"user {key.user}"] = self.shares.book.of_user(key.user) - limits.user
         return {name: over for name, over in found.items() if over > 0}
 
 

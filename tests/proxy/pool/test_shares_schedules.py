@@ -183,7 +183,7 @@ class Schedule:
             assert not hand.leases.asked
         assert not self.crew.shares.sweep(self.crew.clock())
         for key in self.crew.all_keys():
-            assert self.crew.shares.of_pool(key) == 0, "a slot is lost"
+            assert self.crew.shares.book.of_pool(key) == 0, "a slot is lost"
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
@@ -222,4 +222,4 @@ def test_nobody_waits_beside_a_server_that_another_worker_has_idle(workers: int)
         assert min(waited, rested) <= SECOND // 20, (waited, rested)
     opened = sum(len(hand.dialler.dialled) for hand in hands)
     assert opened == 8, "servers move, and are not closed and opened"
-    assert crew.shares.moved > 20
+    assert crew.moved > 20
