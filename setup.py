@@ -33,6 +33,7 @@ HOT = (
     "proxy/client.py",
     "proxy/connection.py",
     "proxy/credentials.py",
+    "proxy/eager.py",
     "proxy/entry.py",
     "proxy/lobby.py",
     "proxy/names.py",

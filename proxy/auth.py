@@ -122,6 +122,7 @@ class _User:
 
 async def _waiting(client: "Client", answer: Awaitable[T]) -> T:
     """The answer of a server; whoever looks meanwhile sees what the client waits for."""
+    await client.in_task()
     client.waits_for_server = True
     try:
         return await answer
@@ -137,6 +138,7 @@ async def _rule_for(user: _User) -> Rule | None:
     client = user.client
     if client.lobby.settings.auth_type is not AuthType.HBA:
         return None
+    await client.in_task()
     return await client.lobby.doorkeeper.rule_for(client, user.wishes, user.roles)
 
 

@@ -24,6 +24,7 @@ from proxy.auth import authenticate, is_our_own_user
 from proxy.cancel import LONG, SHORT
 from proxy.connection import NOWHERE, Connection, ConnectionLost
 from proxy.credentials import learn_credential
+from proxy.eager import Eager
 from proxy.entry import agree_on_version, first_packet
 from proxy.errors import (
     LoginRefused,
@@ -104,7 +105,7 @@ class Client:
         self._admitted = False
         self.waits_for_server = False
         self.method = ""
-        self._login: asyncio.Task[None] | None = None
+        self._login: Eager | None = None
 
     def behind_gate(self) -> Gate:
         """What a transport of the listener delivers to: the connection, as there is time for logins."""
@@ -188,7 +189,7 @@ class Client:
         """Give back all that it holds."""
         if not self.lobby.leave(self, reason, text or str(reason)):
             return
-        if self._login is not None and self._login is not asyncio.current_task():
+        if self._login is not None:
             # It must not go on with a login that nobody would undo.
             self._login.cancel()
         self.lobby.patience.end(self)
@@ -220,7 +221,13 @@ class Client:
     def _first_bytes(self, data: bytes, now: int) -> None:
         self.connection.receiver = self.connection.keep
         self.connection.keep(data, now)
-        self._login = asyncio.get_running_loop().create_task(self._run_login())
+        self._login = self.connection.eager = Eager(self._run_login())
+        self._login.start()
+
+    async def in_task(self) -> None:
+        """Go on with the login in a task, which what it is about to wait for needs."""
+        if self._login is not None:
+            await self._login.in_task()
 
     def login_takes_too_long(self) -> None:
         """It was waited for until client_login_timeout."""
@@ -233,7 +240,7 @@ class Client:
         except Exception as error:
             self._login_failed(error)
         finally:
-            self._login = None
+            self._login = self.connection.eager = None
             self.lobby.patience.end(self)
 
     def _login_failed(self, error: Exception) -> None:
@@ -294,6 +301,7 @@ class Client:
     async def _forward_cancel(self, request: CancelRequest) -> None:
         """Pass a cancel request on; whatever comes of it, the client sees the end and no more."""
         self.is_cancel = True
+        await self.in_task()
         self.connection.receiver = _deaf
         self.lobby.set_apart(self)
         self.lobby.cancel_requests += 1
@@ -358,6 +366,7 @@ class Client:
         known = all(pool.accepted.form(name, value) is not None for name, value in wishes.settings())
         while pool.greeting is None or not known:
             self.waits_for_server = True
+            await self.in_task()
             await Visit(self.id, pool, wishes.user).make(wishes, self.lobby.clock())
             known = True
         self.waits_for_server = False

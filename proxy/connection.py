@@ -13,11 +13,12 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter_ns
-from typing import Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from protocol.errors import ProtocolError
 from protocol.framer import Collector
 from protocol.login import Conversation, Derive
+from proxy.eager import Eager
 from proxy.talk import Talk
 from proxy.tls import TlsLayer
 from proxy.transports import detach
@@ -33,6 +34,8 @@ NOWHERE: Final = ("unknown", 0)
 """Where somebody is who had reset a TCP connection before it was accepted."""
 
 Receiver = Callable[[bytes, int], None]
+# For the receiver: compiled code would take an int out of its object, and make another for the call.
+_clock: Final[Callable[[], Any]] = perf_counter_ns
 T = TypeVar("T")
 
 
@@ -67,7 +70,7 @@ class ConnectionLost(Exception):
 class Connection(asyncio.Protocol):
     """One socket. `paused_since` is when writing was paused (ns), 0 while it is not. `heard`: before its
     login was over, the other side has said something. `tls` is None on a connection in the clear, `gate`
-    where nothing holds back what comes.
+    where nothing holds back what comes, `eager` where no coroutine runs that waits for this connection.
     """
 
     __slots__ = (
@@ -75,6 +78,7 @@ class Connection(asyncio.Protocol):
         "_reading",
         "_waiter",
         "closed",
+        "eager",
         "gate",
         "heard",
         "made",
@@ -102,6 +106,7 @@ class Connection(asyncio.Protocol):
         self.heard = False
         self.tls: TlsLayer | None = None
         self.gate: Gate | None = None
+        self.eager: Eager | None = None
         self._reading = True
         self._waiter: asyncio.Future[None] | None = None
 
@@ -123,7 +128,7 @@ class Connection(asyncio.Protocol):
         try:
             # A slot that is called at once is looked up the slow way (Python 3.11): so this name.
             receiver = self.receiver
-            receiver(data, perf_counter_ns())
+            receiver(data, _clock())
         except Exception as error:
             self.blame(error)
 
@@ -246,6 +251,9 @@ class Connection(asyncio.Protocol):
 
         Raises TlsError where the handshake fails, and ConnectionLost.
         """
+        if self.eager is not None:
+            # The layer tells of the end of the handshake in the middle of what it does.
+            await self.eager.in_task()
         if self.closed:
             raise ConnectionLost
         received, self._early = received + self._early, b""
@@ -346,13 +354,18 @@ class Connection(asyncio.Protocol):
         await self._woken()
 
     async def _woken(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
+        if self.eager is not None and not self.eager.is_task:
+            await self.eager
+        else:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
         if self.closed:
             raise ConnectionLost
 
     def wake(self) -> None:
         """Something has changed: whoever waits may look."""
+        if self.eager is not None:
+            self.eager.go_on()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

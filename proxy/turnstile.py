@@ -16,7 +16,7 @@ from typing import Final
 BUDGET: Final = 4_000_000
 """Of one turn, for login steps (ns)."""
 LATER: Final = 100_000
-"""What a step is taken to cost beyond what is seen of it: it wakes a task, which runs later (ns)."""
+"""What a step is taken to cost beyond what is seen of it: it may wake a task, which runs later (ns)."""
 # While nobody waits, the budget is one of a stretch of time, which needs no call for each turn (ns).
 _WINDOW: Final = 2 * BUDGET
 # After so many steps there is something to tidy.
