@@ -65,14 +65,7 @@ def count(folder: Path) -> Mapping[str, float]:
         raise CannotCount("needs valgrind and a C compiler")
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         library = Path(scratch, "requests.so")
-        built = subprocess.run(
-            [compiler, "-shared", "-fPIC", "-x", "c", "-o", library, "-"],
-            input=_REQUESTS.encode(),
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-        if built.returncode != 0:
-            raise CannotCount("needs valgrind's headers and a C compiler")
+        build_requests(compiler, library)
         options = ["--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={scratch}/out"]
         done = subprocess.run(
             [valgrind, *options, sys.executable, "-m", "tests.bench.instructions", library],
@@ -86,6 +79,18 @@ def count(folder: Path) -> Mapping[str, float]:
         if done.returncode != 0:
             raise AssertionError(done.stderr[-4000:])
         return per_transaction([path.read_text() for path in Path(scratch).glob("out*")])
+
+
+def build_requests(compiler: str, library: Path) -> None:
+    """A library by which a process under callgrind says when to count. Raises CannotCount."""
+    built = subprocess.run(
+        [compiler, "-shared", "-fPIC", "-x", "c", "-o", library, "-"],
+        input=_REQUESTS.encode(),
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    if built.returncode != 0:
+        raise CannotCount("needs valgrind's headers and a C compiler")
 
 
 def per_transaction(dumps: list[str]) -> Mapping[str, float]:

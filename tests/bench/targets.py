@@ -91,7 +91,7 @@ class Pooler:
         """The process whose family is the pooler; None while stopped."""
         return None if self._process is None else self._process.pid
 
-    def start(self, settings: Mapping[str, str]) -> float:
+    def start(self, settings: Mapping[str, str], patience: float = _START_SECONDS) -> float:
         """Start with these settings and return the seconds until the first login was done.
 
         `{folder}` in a value stands for the folder of the secrets. Raises NotStarted.
@@ -107,7 +107,7 @@ class Pooler:
         self._process = processes.start(
             [*self._program, *become, str(config)], self._folder / "log", _REPOSITORY
         )
-        self._await_login(self._process, began + _START_SECONDS)
+        self._await_login(self._process, began + patience)
         return time.perf_counter() - began
 
     def stop(self) -> None:
@@ -116,9 +116,13 @@ class Pooler:
         if process is not None:
             processes.end(process, self._goodbye)
 
+    def log(self) -> str:
+        """What the pooler printed since its last start."""
+        return (self._folder / "log").read_text(errors="replace")
+
     def log_tail(self) -> str:
         """The end of what the pooler printed since its last start."""
-        return "\n".join((self._folder / "log").read_text(errors="replace").splitlines()[-10:])
+        return "\n".join(self.log().splitlines()[-10:])
 
     def _await_login(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         while True:

@@ -1,0 +1,227 @@
+"""What two workers cost over one: instructions per transaction of all processes of Howdah, by callgrind.
+
+`python -m tests.bench.workers [--pool 16]`, four minutes. Callgrind makes Howdah some thirty times slower,
+and some things are done per second and not per transaction; so there is a run of quick transactions and one
+of slow ones, which tells the two apart, and `--rate` says how many transactions there are in a second. Slow
+ones come one by one and quick ones many in a turn, so what is said of a second is too much rather than too
+little.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.bench import cluster, instructions, targets
+from tests.bench.cluster import Address
+from tests.bench.crowd import Login, log_in
+
+BAR: Final = 1.02
+"""Instructions per transaction with two workers, in those with one."""
+_PATIENCE: Final = 120.0
+# Time for every process to begin, or to write what it has counted (s).
+_SETTLE, _LOOK = 0.5, 0.1
+_QUICK: Final = b"Q\0\0\0\x0dselect 1\0"
+_SLOW: Final = b"Q\0\0\0\x19select pg_sleep(0.1)\0"
+_TOTAL: Final = re.compile(r"^summary: (\d+)", re.MULTILINE)
+_SCRIPT: Final = """
+import asyncio, ctypes, os, runpy, sys
+requests = ctypes.CDLL({library!r})
+run = asyncio.Runner.run
+
+async def look():
+    while True:
+        while not os.path.exists({flag!r}):
+            await asyncio.sleep({look})
+        requests.begin()
+        while os.path.exists({flag!r}):
+            await asyncio.sleep({look})
+        requests.end(b"all")
+
+async def both(main):
+    looking = asyncio.get_running_loop().create_task(look())
+    return await main
+
+asyncio.Runner.run = lambda self, main: run(self, both(main))
+sys.argv[:] = sys.argv[1:]
+if sys.argv[0] == "-m":
+    runpy.run_module(sys.argv.pop(1), run_name="__main__")
+else:
+    sys.path[0] = os.path.dirname(sys.argv[0])
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Instructions of one transaction, and of one second in which clients wait."""
+
+    each: float
+    second: float
+
+    def at(self, rate: float) -> float:
+        """Of a transaction where there are so many in a second."""
+        return self.each + self.second / rate
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One run."""
+
+    instructions: int
+    transactions: int
+    seconds: float
+
+
+def cost(quick: Counted, slow: Counted) -> Cost:
+    """What is done per transaction, and what per second, of two runs that differ in their speed."""
+    ratio = quick.transactions / slow.transactions
+    second = (slow.instructions * ratio - quick.instructions) / (slow.seconds * ratio - quick.seconds)
+    return Cost((quick.instructions - second * quick.seconds) / quick.transactions, second)
+
+
+class Valgrind:
+    """Callgrind over a process and those that it forks. It counts while there is a certain file, for which
+    each event loop looks now and then.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        valgrind, compiler = shutil.which("valgrind"), shutil.which("cc")
+        if valgrind is None or compiler is None:
+            raise instructions.CannotCount("needs valgrind and a C compiler")
+        self._out = folder / "counted"
+        self._out.mkdir()
+        self._out.chmod(0o777)
+        self._flag = folder / "go"
+        library, script = folder / "requests.so", folder / "counted.py"
+        instructions.build_requests(compiler, library)
+        script.write_text(_SCRIPT.format(library=str(library), flag=str(self._flag), look=_LOOK))
+        options = ["--tool=callgrind", "--instr-atstart=no", "--vgdb=no"]
+        self.words = [valgrind, *options, f"--callgrind-out-file={self._out}/%p", sys.executable, str(script)]
+
+    async def count(self, pids: Sequence[int], what: Awaitable[object]) -> tuple[dict[int, int], float]:
+        """Instructions of each process while something is done, and the seconds."""
+        self._flag.touch()
+        began = time.monotonic()
+        await asyncio.sleep(_SETTLE)
+        await what
+        took = time.monotonic() - began
+        self._flag.unlink()
+        deadline = time.monotonic() + _PATIENCE
+        while len(found := self._found()) < len(pids):
+            if time.monotonic() > deadline:
+                raise instructions.CannotCount(f"{sorted(found)} of {pids} have counted")
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(_SETTLE)
+        found = self._found()
+        for path in self._out.iterdir():
+            path.unlink()
+        return found, took
+
+    def _found(self) -> dict[int, int]:
+        found = {}
+        for path in self._out.glob("*.*"):
+            if total := _TOTAL.search(path.read_text()):
+                found[int(path.name.partition(".")[0])] = int(total[1])
+        return found
+
+
+async def work(logins: Sequence[Login], times: int, query: bytes) -> None:
+    """So many transactions of each client."""
+
+    async def one(login: Login) -> None:
+        for _ in range(times):
+            await login.ask(query)
+
+    await asyncio.gather(*map(one, logins))
+
+
+async def count(
+    address: Address, valgrind: Valgrind, pids: Sequence[int], options: argparse.Namespace
+) -> Cost:
+    """The cost of a transaction, and of a second."""
+    logins = [await log_in(address) for _ in range(options.clients)]
+    counted = []
+    for times, query in ((options.times, _QUICK), (max(options.times // 10, 1), _SLOW)):
+        await work(logins, max(times // 5, 1), query)
+        found, took = await valgrind.count(pids, work(logins, times, query))
+        done = len(logins) * times
+        print(f"{done} in {took:.1f} s:", *(f"{found[pid] / done:,.0f}" for pid in pids), flush=True)
+        counted.append(Counted(sum(found.values()), done, took))
+    for login in logins:
+        login.close()
+    return cost(*counted)
+
+
+def await_workers(howdah: targets.Pooler, workers: int) -> list[int]:
+    """The processes that count: the one that was started, and so many workers."""
+    assert howdah.pid is not None
+    deadline = time.monotonic() + _PATIENCE
+    serving = re.compile(r"worker \d+ \(process (\d+)\) serves")
+    while len(found := serving.findall(howdah.log())) < workers:
+        if time.monotonic() > deadline:
+            raise instructions.CannotCount(howdah.log())
+        time.sleep(0.1)
+    return [howdah.pid, *map(int, found)]
+
+
+def run(
+    server: cluster.Cluster, folder: Path, program: list[str], workers: int, options: argparse.Namespace
+) -> Cost:
+    """Count with so many workers."""
+    folder.mkdir()
+    folder.chmod(0o755)
+    valgrind = Valgrind(folder)
+    howdah = targets.howdah(server, folder, [*valgrind.words, *program[1:]])
+    howdah.start(
+        {"default_pool_size": str(options.pool), "workers": str(workers), "worker_timeout": "60"}, _PATIENCE
+    )
+    try:
+        # Beside the supervisor and the workers there is the template, which has no loop in which to count.
+        pids = await_workers(howdah, 0 if workers == 1 else workers)
+        return asyncio.run(count(howdah.address, valgrind, pids, options))
+    finally:
+        howdah.stop()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Count with one worker and with two."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.workers", description=__doc__)
+    parser.add_argument("--pool", type=int, default=16, help="servers (default 16)")
+    parser.add_argument("--clients", type=int, default=64, help="clients (default 64)")
+    parser.add_argument("--times", type=int, default=200, help="transactions of each (default 200)")
+    parser.add_argument("--rate", type=float, default=10_000, help="transactions per second (default 10000)")
+    options = parser.parse_args(arguments)
+    try:
+        costs = measure(options)
+    except (instructions.CannotCount, targets.NotStarted) as reason:
+        print(f"not counted: {reason}", file=sys.stderr)
+        return 1
+    for workers, found in costs.items():
+        parts = f"{found.each:,.0f} and {found.second:,.0f} per second"
+        print(f"{workers} workers: {found.at(options.rate):,.0f} instructions per transaction: {parts}")
+    ratio = costs[2].at(options.rate) / costs[1].at(options.rate)
+    print(f"{ratio:.3f} times as many at {options.rate:,.0f}/s, at most {BAR}")
+    return int(ratio > BAR)
+
+
+def measure(options: argparse.Namespace) -> dict[int, Cost]:
+    """By the number of workers."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workers-")))
+        folder.chmod(0o755)
+        server = stack.enter_context(cluster.running())
+        program = targets.howdah_program(folder)
+        return {workers: run(server, folder / str(workers), program, workers, options) for workers in (1, 2)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
