@@ -3,7 +3,7 @@
 Laws of this file:
 - A server is opened only under a lease that was granted; what is granted and not used goes back at once.
 - While a pool waits for an answer it is `asked`, and nothing is asked twice. What it lacks, and what others
-  may have of it, is looked at again each LOOK_AGAIN.
+  may have of it, is looked at again each LOOK_AGAIN, and what is idle as soon as others may have it.
 - Each `Take` is answered once.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from proxy.pool import states
 from proxy.pool.interfaces import PooledServer, PoolKey
 from proxy.pool.leased import Leased
 from proxy.pool.leasing import (
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 LOOK_AGAIN: Final = SECOND // 100
 """Time (ns) between two looks at pools that lack servers, or of which others lack some."""
 _TELL_LOAD: Final = SECOND // 5
+# Timers of some loops count no less than this.
+_TICK: Final = SECOND // 1000
 # So long an idle server stays with its worker, who may want it again in a moment.
 _RESTED: Final = SECOND // 50
 
@@ -250,7 +253,19 @@ class RemoteLeases(Leased):
     def _look_later(self) -> None:
         if not self._looking:
             self._looking = True
-            self._later(LOOK_AGAIN, self._look)
+            self._later(self._next_look(), self._look)
+
+    def _next_look(self) -> int:
+        """When an idle server that others may have has rested, if that is sooner (ns from now)."""
+        now = self._clock()
+        soonest = LOOK_AGAIN
+        for key in self._claimed:
+            pool = self.pools.get(key)
+            for server in pool.servers[states.IDLE] if pool is not None else ():
+                left = server.released_at + _RESTED - now
+                if 0 < left < soonest:
+                    soonest = max(left, _TICK)
+        return soonest
 
     def _look(self) -> None:
         self._looking = False

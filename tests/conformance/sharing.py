@@ -32,6 +32,9 @@ WORK = b"SELECT pg_sleep(0.002)"
 ROLE, PASSWORD = "limited", "a secret"
 SLOWER = 1.5
 IDLE = 0.05
+LATE = 0.01
+# More processes have to be turned.
+BUSIER = 1.25
 _IDLE_SINCE = """
 select coalesce(max(extract(epoch from clock_timestamp() - state_change)), 0) from pg_stat_activity
 where usename = %s and state = 'idle'
@@ -49,14 +52,35 @@ class Seen:
     beside: int = 0
 
     @property
+    def share_beside(self) -> float:
+        return self.beside / max(self.looks, 1)
+
+    @property
     def p99(self) -> float:
         return percentile(self.waits, 0.99)
+
+
+class Pulse:
+    """When the clients' event loop has last turned: while it stands, an answer may be there unread."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+
+    async def beat(self) -> None:
+        while True:
+            self._at = time.monotonic()
+            await asyncio.sleep(0.002)
+
+    @property
+    def late(self) -> bool:
+        return time.monotonic() - self._at > LATE
 
 
 class Watch:
     """Looks at PostgreSQL, from a thread, for servers that are idle while somebody waits."""
 
-    def __init__(self, server: Server, clients: list[Caller], seen: Seen) -> None:
+    def __init__(self, server: Server, clients: list[Caller], seen: Seen, pulse: Pulse) -> None:
+        self._pulse = pulse
         self._dsn = server.postgres.dsn(server.database)
         self._clients = clients
         self._seen = seen
@@ -73,12 +97,16 @@ class Watch:
     def _run(self) -> None:
         with psycopg.connect(self._dsn, autocommit=True) as connection:
             while not self._over.wait(0.01):
+                if self._pulse.late:
+                    continue
+                now = time.monotonic()
                 asked = [client.asked_at for client in self._clients if client.asked_at]
-                waiting = asked and time.monotonic() - min(asked) > IDLE
+                waiting = asked and now - min(asked) > IDLE
                 row = connection.execute(_IDLE_SINCE, (ROLE,)).fetchone()
                 assert row is not None
                 self._seen.looks += 1
-                self._seen.beside += bool(waiting and float(row[0]) > IDLE)
+                # What counts is how it was before the question, which may take its time.
+                self._seen.beside += bool(waiting and float(row[0]) - (time.monotonic() - now) > IDLE)
 
 
 async def steady(clients: list[Caller], seconds: float) -> None:
@@ -108,8 +136,11 @@ async def play(server: Server, pooler: Pooler, seconds: float) -> Seen:
     seen = Seen()
     await steady(clients, seconds / 2)
     seen.waits = [wait for client in clients for wait in client.waits]
-    with Watch(server, clients, seen):
+    pulse = Pulse()
+    beating = asyncio.create_task(pulse.beat())
+    with Watch(server, clients, seen, pulse):
         await restless(clients, seconds / 2)
+    beating.cancel()
     for client in clients:
         client.close()
     seen.opened = len(re.findall("new connection to server", pooler.log(mark)))
@@ -141,7 +172,9 @@ def verdict(one: Seen, many: Seen, seconds: float) -> list[str]:
         f"{many.opened} servers were opened in {seconds:g} s": many.opened >= seconds,
         f"the 99th percentile is {many.p99 / one.p99:.2f} times that of one worker": many.p99
         > SLOWER * one.p99,
-        f"{many.beside} times somebody waited beside an idle server": many.beside > one.beside,
+        # Where somebody does so with one worker, this machine is too busy to turn processes in time.
+        f"{many.beside} times somebody waited beside an idle server": many.share_beside
+        > BUSIER * one.share_beside,
     }
     return [text for text, wrong in problems.items() if wrong]
 

@@ -4,6 +4,7 @@ import pytest
 
 from proxy.pool import states
 from proxy.pool.interfaces import PoolKey
+from proxy.pool.leases import LOOK_AGAIN
 from proxy.pool.leasing import Below, Claim, Grant, Report, Returned
 from proxy.reasons import ServerClosed
 from tests.proxy.pool.leasing import A, Bench, lacking
@@ -136,6 +137,18 @@ def test_what_can_be_spared_is_told_while_somebody_lacks_it() -> None:
     bench.hears(Claim(A, made=False))
     assert bench.looks(1) == []
     assert bench.hand.timers == []
+
+
+def test_others_hear_of_an_idle_server_as_soon_as_it_has_rested() -> None:
+    bench = Bench()
+    (session,) = bench.lends()
+    bench.hears(Claim(A, made=True))
+    bench.looks(0.004)
+    session.gives_back()
+    for seconds in (0.006, 0.010, 0.0039):
+        assert bench.looks(seconds) == []
+    assert bench.looks(0.0001) == [Report(A, 0, spare=1)]
+    assert [at - bench.clock() for at, _ in bench.hand.timers] == [LOOK_AGAIN]
 
 
 def test_a_pool_without_clients_spares_all_at_once() -> None:
