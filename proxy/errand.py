@@ -17,16 +17,17 @@ Done = Callable[["Server", bytes | None, int], None]
 
 class Errand:
     """`error` is the first ErrorResponse of the reply, whole; `row` the body of its first DataRow. `chunk` is
-    what was received last, from the beginning of a message on.
+    what was received last, from the beginning of a message on; `complete` when ReadyForQuery has come.
     """
 
-    __slots__ = ("_collector", "chunk", "done", "error", "row")
+    __slots__ = ("_collector", "chunk", "complete", "done", "error", "row")
 
     def __init__(self, done: Done, caps: tuple[int, ...] = BACKEND) -> None:
         self.done = done
         self.error: bytes | None = None
         self.row: bytes | None = None
         self.chunk = b""
+        self.complete = False
         self._collector = Collector(caps)
 
     def feed(self, data: bytes, reported: Callable[[bytes], None]) -> bool:
@@ -48,6 +49,7 @@ class Errand:
             elif tag == tags.READY_FOR_QUERY:
                 if body != b"I":
                     raise UnexpectedMessage("server is in a transaction after a query of ours")
+                self.complete = True
                 return True
         return False
 

@@ -25,7 +25,7 @@ from proxy.errors import Killed, PoolerError, ServerLost
 from proxy.log import Prefix
 from proxy.pool import states
 from proxy.pool.interfaces import Host
-from proxy.pool.parameters import CHANGED, NOTHING_APPLIED, Applied, Values
+from proxy.pool.parameters import CHANGED, NOTHING_APPLIED, Alignment, Applied, Values
 from proxy.pool.parties import PooledServer
 from proxy.pool.statements import ServerStatements
 from proxy.quarantine import Violation, kind_of, last_messages
@@ -33,12 +33,12 @@ from proxy.reasons import ServerClosed, Unclean
 
 if TYPE_CHECKING:
     from proxy.dialler import Network
-    from proxy.pool.parties import PooledSession
     from proxy.pool.pool import Pool
 
 logger = logging.getLogger("howdah")
 
 _TERMINATE: Final = Terminate().encode()
+_READY: Final = bytes((tags.READY_FOR_QUERY, 0, 0, 0, 5, tags.STATUS_IDLE))
 EMPTY_QUERY: Final = "<empty>"
 """PgBouncer's spelling of the empty query in server_check_query."""
 # Command tags of what may change how a statement is parsed or what its rows look like.
@@ -56,6 +56,8 @@ class Server(PooledServer):
     """
 
     __slots__ = (
+        "_aligning",
+        "_alignment",
         "_cancel_again",
         "_cancel_waiters",
         "_drained",
@@ -115,12 +117,14 @@ class Server(PooledServer):
         self._cancel_again = False
         self._cancel_waiters: list[asyncio.Future[None]] = []
         self._errand: Errand | None = None
+        self._alignment: Alignment | None = None
         self._row: bytes | None = None
         self._watch: Watch | None = None
         self.suspect: Suspect | None = None
         self._drained = 0
         # Made once: a method becomes an object each time it is named without being called.
         self._unasked = self._from_idle
+        self._aligning = self._from_aligning
 
     def __repr__(self) -> str:
         return f"<Server {self.id} {states.SERVER_STATES[self.state]} {self.outstanding!r}>"
@@ -228,9 +232,31 @@ class Server(PooledServer):
         undoes = query == self.pool.common.server_reset_query or "DISCARD" in text.upper()
         self.ask(text.encode(), Server._reset if undoes else Server._checked, now)
 
-    def align(self, query: bytes, session: "PooledSession", now: int) -> None:
-        """Give the server a session's parameters; then the session hears `aligned`."""
-        self.ask(query, Server._aligned, now)
+    def align(self, alignment: Alignment, now: int) -> None:
+        """Give the server its session's parameters; then the session hears `aligned`."""
+        self._alignment = alignment
+        self.statements.unnamed = None
+        self.released_at = now
+        self.status = tags.STATUS_BUSY
+        self.connection.receiver = self._aligning
+        self.connection.write(alignment.message)
+
+    def _from_aligning(self, data: bytes, now: int) -> None:
+        """The beginning of the reply, nearly always all of it, and what was said the last time."""
+        alignment = self._alignment
+        assert alignment is not None
+        if data == alignment.reply:
+            self.status = tags.STATUS_IDLE
+            self.values = alignment.values
+            self.connection.receiver = self._unasked
+            self._aligned(None, now)
+            return
+        errand = Errand(Server._aligned)
+        self._errand = errand
+        self.connection.receiver = self._from_asked
+        self._from_asked(data, now)
+        if errand.complete and errand.error is None and data.endswith(_READY):
+            alignment.learn(data, self.values)
 
     def ask(self, query: bytes, done: Done, now: int) -> None:
         """Run a query of ours, and tell `done` when it is answered. Its reply is ours, no session sees it."""

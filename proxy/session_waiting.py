@@ -11,7 +11,6 @@ from protocol import tags
 from protocol.errors import ProtocolError
 from proxy.errors import Canceled, PoolerError, as_fatal, error_response
 from proxy.pieces import IS_ANSWERED, Messages, Piece, cut_first_group, strip
-from proxy.pool.parameters import alignment
 from proxy.reasons import ClientClosed, ServerClosed
 from proxy.session_flow import HELD_FULL, MANY_OWED, SERVER_FULL
 from proxy.session_requests import Requests
@@ -233,12 +232,13 @@ class Waiting(Requests):
             server.connection.receiver = self._replies
             return True
         self.query_started = self.xact_started = now
-        query = alignment(self.pool.tracked.names, server.values, self.values, server.applied, self.applied)
-        if not query:
+        tracked = self.pool.tracked
+        alignment = tracked.alignment(server.values, self.values, server.applied, self.applied)
+        if not alignment.message:
             server.applied = self.applied
             server.connection.receiver = self._replies
             return True
-        server.align(query, self, now)
+        server.align(alignment, now)
         return False
 
     def _unlink(self, server: "Server") -> None:

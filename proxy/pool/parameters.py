@@ -9,6 +9,8 @@ Tuples are interned, so that the usual comparison is one of identity.
 from collections.abc import Iterable
 from typing import Final
 
+from protocol.frontend import Query
+
 Values = tuple[bytes | None, ...]
 """Values of the tracked parameters; None where the server never reported one."""
 Applied = tuple[tuple[bytes, bytes], ...]
@@ -31,6 +33,7 @@ TRACKED: Final = (
 # Beyond this many different combinations the table starts anew; comparisons then fall back to equality.
 _INTERNED_MOST: Final = 10_000
 _KNOWN_MOST: Final = 1_000
+_ALIGNMENTS_MOST: Final = 1_000
 _KNOWN_LONGEST: Final = 1_024
 
 _IDENTITY: Final = frozenset((b"role", b"session_authorization"))
@@ -40,10 +43,39 @@ _IDENTITY: Final = frozenset((b"role", b"session_authorization"))
 _SCALAR: Final = frozenset(name.lower().encode() for name in (*TRACKED, "IntervalStyle"))
 
 
+class Alignment:
+    """What makes a server with some values one with others; `message` is empty where nothing needs to be set.
+
+    `reply` is all that a server has said to it, and `values` what it had then: the same words say the same.
+    """
+
+    __slots__ = ("message", "reply", "values")
+
+    def __init__(self, statements: bytes, values: Values) -> None:
+        self.message = Query(statements).encode() if statements else b""
+        self.reply = b""
+        self.values = values
+
+    def learn(self, reply: bytes, values: Values) -> None:
+        """A server has said this, whole and in one piece, and has these values now."""
+        if len(reply) <= _KNOWN_LONGEST:
+            self.reply = reply
+            self.values = values
+
+
 class Tracked:
     """Which parameters are tracked, and the interned values of them."""
 
-    __slots__ = ("_application", "_applied", "_index", "_parsing", "_values", "names", "unknown")
+    __slots__ = (
+        "_alignments",
+        "_application",
+        "_applied",
+        "_index",
+        "_parsing",
+        "_values",
+        "names",
+        "unknown",
+    )
 
     def __init__(self, extra: Iterable[str] = ()) -> None:
         names: dict[bytes, bytes] = {}
@@ -54,6 +86,7 @@ class Tracked:
         self._values: dict[Values, Values] = {}
         self._parsing: dict[Values, Values] = {}
         self._applied: dict[Applied, Applied] = {}
+        self._alignments: dict[tuple[Values, Values], Alignment] = {}
         self._application = self._index[b"application_name"]
         self.unknown = self.intern((None,) * len(self.names))
 
@@ -85,6 +118,18 @@ class Tracked:
         if len(self._applied) >= _INTERNED_MOST:
             self._applied.clear()
         return self._applied.setdefault(applied, applied)
+
+    def alignment(self, have: Values, want: Values, had: Applied, wanted: Applied) -> Alignment:
+        """What `alignment` says, remembered where only values differ."""
+        if had is not wanted:
+            return Alignment(alignment(self.names, have, want, had, wanted), have)
+        found = self._alignments.get((have, want))
+        if found is None:
+            if len(self._alignments) >= _ALIGNMENTS_MOST:
+                self._alignments.clear()
+            found = Alignment(alignment(self.names, have, want, had, wanted), have)
+            self._alignments[have, want] = found
+        return found
 
     def with_value(self, values: Values, at: int, value: bytes) -> Values:
         """These values with one of them replaced."""

@@ -7,7 +7,7 @@ from proxy.pool.janitor import Janitor
 from proxy.pool.units import SECOND
 from proxy.reasons import ClientClosed
 from tests.support import messages as m
-from tests.support.playbook import Playbook, from_frontend
+from tests.support.playbook import Playbook, from_backend, from_frontend
 
 OK = ("C X", "Z I")
 SET = "Q SET TimeZone='Asia/Tokyo'"
@@ -294,3 +294,75 @@ def test_a_notification_that_is_dropped_may_be_cut_anywhere() -> None:
         book.server("C BEGIN", note[:cut])
         book.server(note[cut:], "Z T")
         book.to_client("C BEGIN", "Z T")
+
+
+SAID = ("S TimeZone=Asia/Tokyo", "C SET", "Z I")
+
+
+def again() -> Playbook:
+    """`b` of another time zone had the server behind `a`, which asks again."""
+    book = tokyo()
+    book.enter("b", timezone="UTC")
+    book.client("Q a")
+    book.server(*SAID)
+    book.server(*OK)
+    book.client("Q b", by="b")
+    book.server("S TimeZone=UTC", "C SET", "Z I")
+    book.server(*OK)
+    book.wire().take()
+    book.stage().transport.take()
+    book.client("Q a")
+    book.to_server(SET)
+    return book
+
+
+def values_of(book: Playbook) -> tuple[object, object]:
+    """Of the server and of `a`, which are one object."""
+    server = book.session().server
+    assert server is not None
+    assert server.values is book.session().values
+    return server.values, book.pool.tracked.overlay(server.values, {b"TimeZone": b"Asia/Tokyo"})
+
+
+def test_a_reply_that_was_heard_before_means_the_same_again() -> None:
+    book = again()
+    book.server(*SAID)
+    have, wanted = values_of(book)
+    assert have is wanted
+    book.to_server("Q a")
+    book.server(*OK)
+    book.to_client(*OK)
+    assert book.state() == "idle"
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_a_reply_that_was_heard_before_may_come_in_pieces(cut: int) -> None:
+    said = from_backend(*SAID)
+    book = again()
+    book.server(said[:cut])
+    book.to_server()
+    book.server(said[cut:])
+    book.to_server("Q a")
+
+
+def test_another_reply_than_the_one_heard_before_is_read() -> None:
+    book = again()
+    book.server("S TimeZone=Japan", "C SET", "Z I")
+    have, _ = values_of(book)
+    assert have is book.pool.tracked.overlay(book.session().values, {b"TimeZone": b"Japan"})
+    book.to_server("Q a")
+
+
+def test_a_refusal_of_what_was_accepted_before_ends_that_client() -> None:
+    book = again()
+    book.server("E 22023 invalid value", "Z I")
+    assert book.stage().ends == [ClientClosed.SERVER_REFUSED]
+    book.to_server()
+    assert book.state() == "idle"
+
+
+def test_bytes_behind_a_reply_that_was_heard_before_close_the_server() -> None:
+    book = again()
+    book.server(*SAID, "T")
+    assert book.state() == "closing"
+    book.to_server()

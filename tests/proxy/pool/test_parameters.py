@@ -8,6 +8,7 @@ from proxy.pool.parameters import (
     NOTHING_APPLIED,
     TRACKED,
     Accepted,
+    Alignment,
     Applied,
     Tracked,
     alignment,
@@ -284,3 +285,58 @@ def test_an_application_name_is_at_most_63_printable_characters(name: bytes) -> 
     assert len(clean) == min(len(name), 63)
     assert all(32 <= byte <= 126 for byte in clean)
     assert clean_application_name(clean) == clean
+
+
+# Alignments that are remembered.
+
+
+def test_what_makes_one_of_another_is_written_once() -> None:
+    tracked = Tracked()
+    have = tracked.overlay(tracked.unknown, {b"TimeZone": b"UTC"})
+    want = tracked.overlay(tracked.unknown, {b"TimeZone": b"Asia/Tokyo"})
+
+    found = tracked.alignment(have, want, NOTHING_APPLIED, NOTHING_APPLIED)
+
+    assert found.message == b"Q\0\0\0\x1eSET TimeZone='Asia/Tokyo'\0"
+    assert (found.reply, found.values) == (b"", have)
+    assert tracked.alignment(have, want, NOTHING_APPLIED, NOTHING_APPLIED) is found
+    assert tracked.alignment(want, have, NOTHING_APPLIED, NOTHING_APPLIED) is not found
+
+
+def test_what_needs_nothing_has_no_message() -> None:
+    tracked = Tracked()
+    have = tracked.overlay(tracked.unknown, {b"TimeZone": b"UTC"})
+    assert tracked.alignment(have, tracked.unknown, NOTHING_APPLIED, NOTHING_APPLIED).message == b""
+
+
+def test_where_settings_of_a_login_differ_nothing_is_remembered() -> None:
+    tracked = Tracked()
+    applied = ((b"search_path", b"a"),)
+    one, other = (
+        tracked.alignment(tracked.unknown, tracked.unknown, NOTHING_APPLIED, applied) for _ in range(2)
+    )
+    assert one.message == other.message != b""
+    assert one is not other
+
+
+def test_alignments_are_forgotten_when_they_are_too_many() -> None:
+    tracked = Tracked()
+
+    def to(number: int) -> Alignment:
+        want = tracked.overlay(tracked.unknown, {b"application_name": b"%d" % number})
+        return tracked.alignment(tracked.unknown, want, NOTHING_APPLIED, NOTHING_APPLIED)
+
+    first = to(0)
+    for number in range(999):
+        to(number)
+    assert to(0) is first
+    to(999)
+    to(1000)
+    assert to(0) is not first
+
+
+def test_a_long_reply_is_not_remembered() -> None:
+    tracked = Tracked()
+    found = tracked.alignment(tracked.unknown, tracked.unknown, NOTHING_APPLIED, NOTHING_APPLIED)
+    found.learn(bytes(1025), tracked.unknown)
+    assert found.reply == b""
