@@ -123,8 +123,7 @@ class Server(PooledServer):
         self.suspect: Suspect | None = None
         self._drained = 0
         # Made once: a method becomes an object each time it is named without being called.
-        self._unasked = self._from_idle
-        self._aligning = self._from_aligning
+        self._unasked, self._aligning = self._from_idle, self._from_aligning
 
     def __repr__(self) -> str:
         return f"<Server {self.id} {states.SERVER_STATES[self.state]} {self.outstanding!r}>"
