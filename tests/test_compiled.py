@@ -86,6 +86,12 @@ def test_the_short_conformance_suite_passes_compiled_and_on_both_loops(copy: Pat
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
+def test_cut_and_trickling_messages_and_crowds_that_vanish_harm_no_compiled_pooler(copy: Path) -> None:
+    files = [f"tests/{name}.py" for name in ("conformance/test_faults", "integration/test_trickles")]
+    done = run_tests(copy, *files, "tests/integration/test_malformed.py", seconds=400)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
 def test_no_transaction_takes_more_instructions_compiled(copy: Path) -> None:
     try:
         found = counts.compared_instructions(counts.COMPILED, copy)
