@@ -182,7 +182,7 @@ def test_a_sync_behind_the_end_of_a_copy_is_answered_though_all_was_sent_at_once
 def until_row_or_end(client: Raw) -> list[m.Message]:
     """Messages up to the first DataRow or to the end of the connection; waiting is not among the choices."""
     got: list[m.Message] = []
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 10
     with contextlib.suppress(EOFError, ConnectionError):
         while not got or got[-1].tag != b"D":
             got.append(client.message(deadline))

@@ -137,7 +137,7 @@ def test_postgresql_refuses_no_login_of_ours(limited: Pooler, server: Server, pr
     for thread in threads:
         thread.start()
     try:
-        options = ["-n", "-c", "32", "-j", "32", "-T", "6", "-M", protocol, "-b", "tpcb-like"]
+        options = ["-n", "-c", "32", "-j", "32", "-T", "4", "-M", protocol, "-b", "tpcb-like"]
         output = run_pgbench(server, limited, APP, *options)
     finally:
         stop.set()

@@ -58,7 +58,7 @@ class Target:
         """A libpq connection string, without TLS and with a bounded wait."""
         options = {
             "host": self.host,
-            "connect_timeout": 10,
+            "connect_timeout": 30,
             "sslmode": "disable",
             "gssencmode": "disable",
             **more,

@@ -17,7 +17,7 @@ from tests.support.clock import SECOND
 from tests.support.crew import Crew, Hand
 from tests.support.doubles import FakeSession, make_settings
 
-SCHEDULES = int(os.environ.get("HOWDAH_TEST_SCHEDULES", "400"))
+SCHEDULES = int(os.environ.get("HOWDAH_TEST_SCHEDULES", "240"))
 BLOCKS = 8
 ROUTES = [("a", "alice"), ("a", "bob"), ("b", "alice"), ("forced", "carol")]
 
