@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = parse((ROOT / "Dockerfile").read_text())
 # Building the image compiles the hot files.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 UNKNOWN_ACCOUNT = Account("unknown", 54321, 54321)
 
 

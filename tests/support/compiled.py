@@ -59,7 +59,7 @@ def build(sources: Path, compile_: str, **environment: str) -> subprocess.Comple
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1200,
     )
 
 

@@ -114,7 +114,7 @@ class Build:
     def _run(self, text: str) -> None:
         environment = {"PATH": self.path, "HOME": str(self.folder), **self.image.environment, **self.outer}
         command = ["/bin/sh", "-ec", self.image.placed(text)]
-        subprocess.run(command, cwd=self.work, env=environment, check=True, timeout=600)
+        subprocess.run(command, cwd=self.work, env=environment, check=True, timeout=1200)
 
     def _user(self, text: str) -> None:
         self.image.user = text
