@@ -6,7 +6,7 @@ or a ProtocolError. Only `exchange` and `derive` yield, so only they know what c
 """
 
 from collections.abc import Generator
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import TypeAlias, TypeVar
 
 from .report import ErrorResponse
@@ -19,7 +19,7 @@ Reply: TypeAlias = tuple[int, bytes] | bytes
 Conversation: TypeAlias = Generator[Step, Reply, T]
 
 
-class AuthMethod(Enum):
+class AuthMethod(StrEnum):
     """How a client proves who it is, or we to a server; the values are PgBouncer's names."""
 
     TRUST = "trust"

@@ -22,7 +22,7 @@ from protocol.startup import CancelRequest
 from protocol.wire import message
 from proxy.auth import authenticate, is_our_own_user
 from proxy.cancel import LONG, SHORT
-from proxy.connection import NOWHERE, Connection, ConnectionLost
+from proxy.connection import NOWHERE, UNIX, Connection, ConnectionLost
 from proxy.credentials import learn_credential
 from proxy.eager import Eager
 from proxy.entry import agree_on_version, first_packet
@@ -100,7 +100,7 @@ class Client:
         self.cancel_pid = 0
         self.finished = False
         self.is_cancel = self.is_special = False
-        self.peer: tuple[str, int] = ("unix", 0)
+        self.peer: tuple[str, int] = UNIX
         self.prefix = _NOBODY
         self._admitted = False
         self.waits_for_server = False
@@ -265,7 +265,7 @@ class Client:
 
     async def _log_in(self) -> None:
         collector = Collector(LOGIN_CAPS)
-        local = self.connection.is_local()
+        local = self.peer == UNIX
         context = None if local else self.lobby.tls.for_clients()
         packet = await first_packet(self.connection, collector, self.prefix, context)
         if packet is None:

@@ -30,6 +30,8 @@ WRITE_HIGH: Final = 64 * 1024
 """Unsent bytes on a connection from which its other side is read no further."""
 WRITE_LOW: Final = 16 * 1024
 
+UNIX: Final = ("unix", 0)
+"""Where somebody is who came by a unix socket."""
 NOWHERE: Final = ("unknown", 0)
 """Where somebody is who had reset a TCP connection before it was accepted."""
 
@@ -220,10 +222,11 @@ class Connection(asyncio.Protocol):
         return self.transport.get_write_buffer_size()
 
     def peer(self) -> tuple[str, int]:
-        """Address and port of the other side; ("unix", 0) on a unix socket, NOWHERE for who is gone."""
+        """Address and port of the other side; UNIX on a unix socket, NOWHERE for who is gone."""
         name = self.transport.get_extra_info("peername")
-        found = None if name else self.socket()
-        return NOWHERE if found is not None and found.family != socket.AF_UNIX else _address(name)
+        if isinstance(name, tuple):
+            return _address(name)
+        return UNIX if self.is_local() else NOWHERE
 
     def local(self) -> tuple[str, int]:
         """Our own address and port of this connection."""
@@ -400,4 +403,4 @@ def _unheard(data: bytes, now: int) -> None:
 def _address(name: object) -> tuple[str, int]:
     if isinstance(name, tuple) and len(name) >= 2:
         return str(name[0]), int(name[1])
-    return "unix", 0
+    return UNIX

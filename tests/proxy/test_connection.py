@@ -9,7 +9,7 @@ from protocol.errors import ProtocolError
 from protocol.framer import Collector
 from protocol.login import Derive, Reply, Step
 from protocol.looks import LOGIN_CAPS, SERVER_LOGIN_CAPS
-from proxy.connection import WRITE_HIGH, Connection, ConnectionLost
+from proxy.connection import NOWHERE, UNIX, WRITE_HIGH, Connection, ConnectionLost
 from tests.support import messages as m
 from tests.support.rig import eventually
 from tests.support.transport import ListTransport
@@ -156,8 +156,11 @@ def test_addresses_of_both_ends() -> None:
     connection, _, _ = made(peername=("10.0.0.1", 5000), sockname=("::1", 6432, 0, 0))
     assert connection.peer() == ("10.0.0.1", 5000)
     assert connection.local() == ("::1", 6432)
-    connection, _, _ = made(peername="", sockname="/tmp/.s.PGSQL.6432")
-    assert connection.peer() == connection.local() == ("unix", 0)
+    with socket.socket(socket.AF_UNIX) as unix:
+        connection, _, _ = made(peername="", sockname="/tmp/.s.PGSQL.6432", socket=unix)
+        assert connection.peer() == connection.local() == UNIX
+    connection, _, _ = made(peername=None)
+    assert connection.peer() == NOWHERE
     assert connection.socket() is None
 
 
