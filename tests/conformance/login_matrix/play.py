@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 import psycopg
@@ -30,6 +31,26 @@ class Played:
     wrong: list[str] = field(default_factory=list)
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Knows its connections: after a refusal by TLS a driver does not wait until they are closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[asyncio.Transport] = []
+
+    async def create_connection(self, *arguments: Any, **options: Any) -> Any:
+        made = await super().create_connection(*arguments, **options)
+        self.made.append(made[0])
+        return made
+
+
+async def _end_connections() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, _Loop)
+    for transport in loop.made:
+        transport.abort()
+
+
 class Stage:
     """The servers, and the pooler that is up at the moment."""
 
@@ -52,8 +73,9 @@ class Stage:
             method = Client.SCRAM if cell.client is Client.PLUS else cell.client
             groups.setdefault((method, cell.tls), []).append(cell)
         for (client, tls), group in groups.items():
-            with self._pooler(client, tls) as pooler:
-                asyncio.run(self._group(pooler, group, played))
+            with self._pooler(client, tls) as pooler, asyncio.Runner(loop_factory=_Loop) as runner:
+                runner.run(self._group(pooler, group, played))
+                runner.run(_end_connections())
         return played
 
     @contextlib.contextmanager
