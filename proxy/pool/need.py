@@ -1,6 +1,6 @@
 """Whether a pool needs another server, for whom, and whether it may go into its reserve."""
 
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from config.types import PoolMode
@@ -53,10 +53,23 @@ def wanted_by(pool: "Pool") -> tuple[Applied, int | None]:
     """Start-up parameters of the session the next server is for; since when (ns) the first session waits."""
     if not pool.waiting:
         return NOTHING_APPLIED, None
-    logins = min(len(pool.servers[states.LOGIN]), len(pool.waiting) - 1)
-    session = next(islice(pool.waiting, logins, None))
-    boot = session.boot if pool.mode is _SESSION and pool.greeting is not None else NOTHING_APPLIED
+    boot = NOTHING_APPLIED
+    if pool.mode is _SESSION and pool.greeting is not None:
+        boot = _first_boot_not_coming(pool)
     return boot, next(iter(pool.waiting)).waiting_since
+
+
+def _first_boot_not_coming(pool: "Pool") -> Applied:
+    """What the longest-waiting session asks for whose server is not on its way.
+
+    Not all that come are for those who wait longest: who a server was begun for may have had another one.
+    """
+    coming = [server.boot for server in pool.servers[states.LOGIN]]
+    for session in pool.waiting:
+        if session.boot not in coming:
+            return session.boot
+        coming.remove(session.boot)
+    return next(reversed(pool.waiting)).boot
 
 
 def may_use_reserve(pool: "Pool", now: int) -> bool:

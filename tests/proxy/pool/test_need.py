@@ -120,6 +120,19 @@ def test_a_server_is_for_the_first_session_that_no_login_is_under_way_for() -> N
     assert wanted_by(pool) == (GERMAN, first.waiting_since)
 
 
+def test_a_login_that_has_lost_its_session_is_not_taken_for_another_s() -> None:
+    world = World(pool_mode="session")
+    pool = world.pool()
+    pool.greeting = {}
+    gone, first, second = world.session(boot=GERMAN), world.session(boot=FRENCH), world.session(boot=GERMAN)
+    gone.asks()
+    gone.leaves()
+    first.asks()
+    second.asks()
+
+    assert [server.boot for server in world.dialler.dialled] == [GERMAN, FRENCH]
+
+
 def test_a_pool_s_first_server_has_no_parameters_of_a_client() -> None:
     world = World(pool_mode="session")
     world.session(boot=FRENCH).asks()
