@@ -9,8 +9,8 @@ its data is an argument, absent where there is no TLS.
 import binascii
 import hashlib
 import hmac
-import os
 import re
+import secrets
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -255,7 +255,7 @@ class ScramClient:
 
 def new_nonce() -> str:
     """Return a fresh nonce: 18 random bytes in base64, as libpq's."""
-    return _encoded(os.urandom(18)).decode()
+    return _encoded(secrets.token_bytes(18)).decode()
 
 
 def _bound(binding: bytes | None, plus: bool) -> bytes:

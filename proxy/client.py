@@ -22,7 +22,7 @@ from protocol.startup import CancelRequest
 from protocol.wire import message
 from proxy.auth import authenticate, is_our_own_user
 from proxy.cancel import LONG, SHORT
-from proxy.connection import NOWHERE, UNIX, Connection, ConnectionLost
+from proxy.connection import NOWHERE, UNIX, Connection, ConnectionLost, unheard
 from proxy.credentials import learn_credential
 from proxy.eager import Eager
 from proxy.entry import agree_on_version, first_packet
@@ -180,7 +180,7 @@ class Client:
 
     def _close(self) -> None:
         connection = self.connection
-        connection.receiver = _deaf
+        connection.receiver = unheard
         if connection.unsent():
             asyncio.get_running_loop().call_later(_LINGER, connection.abort)
         connection.close()
@@ -260,7 +260,7 @@ class Client:
 
     def _refuse(self, error: PoolerError) -> None:
         if self.wishes is not None:
-            logger.info("%slogin failed: %s: %s", self.prefix, _who(self.wishes), printable(error.message))
+            logger.info("%slogin failed: %s: %s", self.prefix, self.wishes, printable(error.message))
         self.finish(error, ClientClosed.LOGIN_FAILED)
 
     async def _log_in(self) -> None:
@@ -292,7 +292,7 @@ class Client:
         self.lobby.logins[(self.method or "peer") + "-plus" * result.bound] += 1
         if self.lobby.settings.log_connections:
             tls = self.connection.tls.text if self.connection.tls is not None else "no"
-            logger.info("%slogin attempt: %s tls=%s replication=no", self.prefix, _who(wishes), tls)
+            logger.info("%slogin attempt: %s tls=%s replication=no", self.prefix, wishes, tls)
         if console:
             self._open_console(wishes, result, collector)
         else:
@@ -302,7 +302,7 @@ class Client:
         """Pass a cancel request on; whatever comes of it, the client sees the end and no more."""
         self.is_cancel = True
         await self.in_task()
-        self.connection.receiver = _deaf
+        self.connection.receiver = unheard
         self.lobby.set_apart(self)
         self.lobby.cancel_requests += 1
         if not await self.lobby.cancel(request.pid, request.secret):
@@ -396,11 +396,3 @@ class Client:
             return ""
         at = session.pool.tracked.index(b"application_name")
         return from_wire(session.values[at] or b"")
-
-
-def _deaf(data: bytes, now: int) -> None:
-    """Receiver of a client that has nothing more to say to us."""
-
-
-def _who(wishes: Wishes) -> str:
-    return f"db={printable(wishes.database)} user={printable(wishes.user)}"

@@ -13,12 +13,13 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter_ns
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from protocol.errors import ProtocolError
 from protocol.framer import Collector
 from protocol.login import Conversation, Derive
 from proxy.eager import Eager
+from proxy.owner import NOBODY, Owner
 from proxy.talk import Talk
 from proxy.tls import TlsLayer
 from proxy.transports import detach
@@ -39,30 +40,6 @@ Receiver = Callable[[bytes, int], None]
 # For the receiver: compiled code would take an int out of its object, and make another for the call.
 _clock: Final[Callable[[], Any]] = perf_counter_ns
 T = TypeVar("T")
-
-
-class Owner(Protocol):
-    """Who a connection belongs to."""
-
-    def connected(self) -> None:
-        """The transport is there."""
-        ...
-
-    def writing_paused(self) -> None:
-        """More than WRITE_HIGH bytes are unsent."""
-        ...
-
-    def writing_resumed(self) -> None:
-        """Fewer than WRITE_LOW bytes are unsent."""
-        ...
-
-    def failed(self, error: Exception) -> None:
-        """A receiver raised: ProtocolError if the other side is to blame."""
-        ...
-
-    def lost(self) -> None:
-        """The connection is closed; called once."""
-        ...
 
 
 class ConnectionLost(Exception):
@@ -153,7 +130,7 @@ class Connection(asyncio.Protocol):
         except Exception:
             logger.exception("closing a connection failed")
         # Rings of references would keep all of it until the collector looks at everything that lives.
-        self.owner, self.receiver, self.gate = _NOBODY, _unheard, None
+        self.owner, self.receiver, self.gate = NOBODY, unheard, None
 
     # Used by owners.
 
@@ -214,7 +191,7 @@ class Connection(asyncio.Protocol):
             raise RuntimeError("only an open connection in the clear can be given away")
         sock = detach(self.transport)
         self.closed = True
-        self.owner, self.receiver, self.gate = _NOBODY, _unheard, None
+        self.owner, self.receiver, self.gate = NOBODY, unheard, None
         return sock
 
     def unsent(self) -> int:
@@ -383,20 +360,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
 
-class _Nobody:
-    """The owner of a connection that is closed."""
-
-    def connected(self) -> None: ...
-    def writing_paused(self) -> None: ...
-    def writing_resumed(self) -> None: ...
-    def failed(self, error: Exception) -> None: ...
-    def lost(self) -> None: ...
-
-
-_NOBODY: Final = _Nobody()
-
-
-def _unheard(data: bytes, now: int) -> None:
+def unheard(data: bytes, now: int) -> None:
     """Receiver of a connection that is closed."""
 
 

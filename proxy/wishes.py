@@ -15,6 +15,7 @@ from config.types import UnknownParameters
 from protocol import sqlstate
 from protocol.startup import Startup, parse_options
 from proxy.errors import PoolerError
+from proxy.log import printable
 from proxy.names import from_wire
 from proxy.pool.parameters import Applied, Tracked, clean_application_name
 
@@ -55,6 +56,10 @@ class Wishes:
         self.tracked = {} if tracked is None else tracked
         self.applied = applied
         self.extensions = extensions
+
+    def __str__(self) -> str:
+        """Who wants where, for a line of the log."""
+        return f"db={printable(self.database)} user={printable(self.user)}"
 
     def settings(self) -> Iterable[tuple[bytes, bytes]]:
         """Every setting asked for, by name."""

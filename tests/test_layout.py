@@ -11,6 +11,7 @@ WITHOUT_TESTS: dict[str, str] = {
     "proxy/handle.py": "plain data, seen in the supervisor",
     "proxy/announcements.py": "plain data, seen where they are sent and received",
     "proxy/loops.py": "one choice, seen in every worker",
+    "proxy/owner.py": "a typing protocol, and an owner that does nothing",
     "proxy/notes.py": "plain data, seen in what is made of it",
     "proxy/reasons.py": "enums; their texts are checked where they are shown",
     "proxy/inquiries.py": "plain data, seen where it is asked and answered",

@@ -190,3 +190,7 @@ def test_the_name_of_the_application_may_tell_where_the_client_is() -> None:
         extensions=(b"_pq_.x",),
     )
     assert Wishes("alice", "app").with_host("unix").tracked == {b"application_name": b"app - unix"}
+
+
+def test_a_line_of_the_log_says_who_wants_where_on_one_line() -> None:
+    assert str(Wishes("al\nice", "app")) == r"db=app user=al\x0aice"
