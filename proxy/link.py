@@ -166,6 +166,9 @@ class Link:
                     return
         except (BlockingIOError, InterruptedError):
             return
+        except ConnectionResetError:
+            # The other end is closed, with something of ours unread.
+            self._end()
         except (LinkLost, OSError) as error:
             self.failure = error
             self._end()

@@ -219,6 +219,13 @@ async def test_the_end_of_the_other_process_is_a_loss_said_once_and_behind_its_l
     assert pair.there.losses == 0
 
 
+async def test_an_end_that_has_left_something_unread_is_no_failure(pair: Pair) -> None:
+    pair.here.link.send("unread")
+    pair.raw.close()
+    await pair.here.wait_for_loss()
+    assert pair.here.link.failure is None
+
+
 async def test_nonsense_is_a_loss_with_its_reason(pair: Pair) -> None:
     pair.raw.send(struct.pack("!IB", 2**32 - 1, 0))
     await pair.here.wait_for_loss()
