@@ -25,7 +25,7 @@ from proxy.seats import Left, Seat, Seated, Seating
 
 logger = logging.getLogger("howdah")
 
-PERIOD: Final = 0.05
+PERIOD: Final = 0.1
 """Seconds between two reminders."""
 GRACE: Final = 0.25
 """Time for PostgreSQL to notice the end of a connection of which there is no copy (s)."""

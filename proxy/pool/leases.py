@@ -36,7 +36,7 @@ from proxy.reasons import ServerClosed
 if TYPE_CHECKING:
     from proxy.pool.pool import Pool
 
-LOOK_AGAIN: Final = SECOND // 100
+LOOK_AGAIN: Final = SECOND // 50
 """Time (ns) between two looks at pools that lack servers, or of which others lack some."""
 _TELL_LOAD: Final = SECOND // 5
 # Timers of some loops count no less than this.
@@ -284,18 +284,32 @@ class RemoteLeases(Leased):
 
     def _renew(self, key: PoolKey, now: int, *, at_once: bool = False) -> None:
         """Say how a pool stands, if that is other than what was said last, and from time to time."""
+        told = self._told.get(key)
+        recent = told is not None and now - self._told_at[key] < _TELL_LOAD
+        if told is not None and recent and not at_once and self._lacks_as_told(key, told):
+            return
         report = self._report(key, now, claims=key in self.asked)
         if not report.lacking:
             self.asked.discard(key)
-        told = self._told.get(key)
         if (
             at_once
             or told is None
             or (report.lacking > 0, report.spare, report.reserve)
             != (told.lacking > 0, told.spare, told.reserve)
-            or now - self._told_at[key] >= _TELL_LOAD
+            or not recent
         ):
             self._tell(report)
+
+    def _lacks_as_told(self, key: PoolKey, told: Report) -> bool:
+        """Whether it is plain that nothing has changed: clients wait, and no server is idle or coming."""
+        pool = self.pools.get(key)
+        if pool is None or not pool.waiting or not told.lacking or told.spare or key not in self.asked:
+            return False
+        servers = pool.servers
+        found = (
+            servers[states.IDLE] or servers[states.USED] or servers[states.LOGIN] or servers[states.TESTED]
+        )
+        return not found and not pool.settings.reserve_pool_size and not pool.database.paused
 
     def _report(self, key: PoolKey, now: int, *, claims: bool = True) -> Report:
         pool = self.pools.get(key)

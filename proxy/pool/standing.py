@@ -14,7 +14,7 @@ from proxy.pool.units import SECOND
 
 QUANTUM: Final = SECOND // 10
 """A pool gives servers of which its clients make use away no faster than one in this time (ns)."""
-SMOOTHING: Final = SECOND // 2
+SMOOTHING: Final = 2 * SECOND
 """Over this time (ns) the load of a worker is averaged."""
 UNFAIR: Final = 0.75
 """So many servers above and below their shares two workers have to be before one moves."""

@@ -58,10 +58,10 @@ class Login(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._failed(exc or Refused("the connection was closed"))
 
-    def ask(self, query: bytes = _QUERY) -> "asyncio.Future[None]":
+    def ask(self) -> "asyncio.Future[None]":
         """Send a query; the result is there when the reply has been read."""
         self.answered = asyncio.get_running_loop().create_future()
-        self._send(query)
+        self._send(_QUERY)
         return self.answered
 
     def close(self) -> None:

@@ -1,16 +1,11 @@
 import pytest
 
-from tests.bench.workers import Cost, Counted, cost
+from tests.bench.workers import Counted, extra, ratio
 
 
-def test_two_runs_of_different_speed_tell_what_is_done_per_second_from_what_is_done_per_transaction() -> None:
-    quick = Counted(instructions=1000 * 50 + 2 * 700, transactions=1000, seconds=2)
-    slow = Counted(instructions=100 * 50 + 10 * 700, transactions=100, seconds=10)
-    found = cost(quick, slow)
-    assert found.each == pytest.approx(50)
-    assert found.second == pytest.approx(700)
-
-
-def test_what_is_done_per_second_counts_less_the_more_transactions_there_are() -> None:
-    assert Cost(100, 5000).at(1000) == 105
-    assert Cost(100, 5000).at(50) == 200
+def test_what_is_done_besides_counts_less_the_more_transactions_there_are() -> None:
+    one = Counted(instructions=1000 * 50, transactions=1000, seconds=1)
+    two = Counted(instructions=500 * 50 + 2 * 700, transactions=500, seconds=2)
+    assert extra(one, two) == 700
+    assert ratio(one, two, rate=1000) == pytest.approx(1.014)
+    assert ratio(one, two, rate=2000) == pytest.approx(1.007)
