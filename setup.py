@@ -19,6 +19,7 @@ from setuptools._distutils.sysconfig import customize_compiler
 # Those that a transaction passes through, and a login. In a compiled coroutine no `raise` without an error
 # may stand behind an await, and no two handlers of one try may share a name.
 HOT = (
+    "config/effective.py",
     "protocol/client_login.py",
     "protocol/conversation.py",
     "protocol/framer.py",
@@ -26,6 +27,7 @@ HOT = (
     "protocol/outstanding.py",
     "protocol/rename.py",
     "protocol/scram.py",
+    "protocol/secret.py",
     "protocol/startup.py",
     "protocol/wire.py",
     "proxy/auth.py",
@@ -36,6 +38,7 @@ HOT = (
     "proxy/eager.py",
     "proxy/entry.py",
     "proxy/lobby.py",
+    "proxy/mock_keys.py",
     "proxy/names.py",
     "proxy/notes.py",
     "proxy/patience.py",

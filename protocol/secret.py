@@ -17,14 +17,14 @@ _HEX: Final = frozenset(b"0123456789abcdef")
 _verifier = functools.lru_cache(maxsize=1000)(ScramVerifier.parse)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PlainSecret:
     """The password itself; empty means that nobody can log in with it."""
 
     password: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Md5Secret:
     """`digest` is md5(password + user name) in lower-case hexadecimal, without the word `md5`."""
 
