@@ -825,10 +825,12 @@ static PyObject *pump_adopt(Pump *self, PyObject *args) {
 }
 
 /* One connection was accepted. Its socket is a plain one, of the kind that socket.socket is made from, which
-   would take several times as long to make. */
+   would take several times as long to make. Who connects has mostly spoken by now, since the kernel is told to
+   wait for that (tcp_defer_accept): heard at once, it costs no turn. */
 static int enter(Pump *self, int fd, int family, PyObject *accepted) {
     PyObject *sock = PyObject_CallFunction(socket_type, "iiii", family, SOCK_STREAM, 0, fd);
     PyObject *protocol, *wire = NULL;
+    int done = -1;
 
     if (sock == NULL) {
         close(fd);
@@ -840,8 +842,11 @@ static int enter(Pump *self, int fd, int family, PyObject *accepted) {
         Py_DECREF(protocol);
     }
     Py_DECREF(sock);
-    Py_XDECREF(wire);
-    return wire == NULL ? -1 : 0;
+    if (wire != NULL) {
+        done = ((Wire *)wire)->watched & EPOLLIN && wire_receive((Wire *)wire) < 0 ? -1 : 0;
+        Py_DECREF(wire);
+    }
+    return done;
 }
 
 static PyObject *pump_accept(Pump *self, PyObject *args) {

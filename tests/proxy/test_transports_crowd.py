@@ -54,6 +54,23 @@ async def test_ten_thousand_connections_that_come_and_go_leave_nothing(pump: obj
     doors.close()
 
 
+async def test_what_was_said_before_it_was_accepted_is_heard_in_the_same_turn(pump: object) -> None:
+    heard: list[bytes] = []
+
+    def accept() -> Noted:
+        one = Noted()
+        asyncio.get_running_loop().call_soon(lambda: heard.append(bytes(one.got)))
+        return one
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    with socket.create_connection(listening.getsockname()) as caller, listening:
+        caller.send(b"hello")
+        doors = await transports.serve(accept, listening, 32)
+        await eventually(lambda: heard)
+        doors.close()
+    assert heard == [b"hello"]
+
+
 async def test_where_descriptors_run_out_newcomers_wait_and_nothing_spins(
     pump: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
