@@ -231,21 +231,20 @@ class Connection(asyncio.Protocol):
 
         Raises TlsError where the handshake fails, and ConnectionLost.
         """
+        # What comes before the layer is there belongs to the handshake, and to nobody else.
+        self.receiver = self.keep
         if self.eager is not None:
             # The layer tells of the end of the handshake in the middle of what it does.
             await self.eager.in_task()
         if self.closed:
             raise ConnectionLost
         received, self._early = received + self._early, b""
-        self.receiver = self.keep
         layer = self.tls = TlsLayer(self, context, server_side, server_hostname)
         if self.gate is None:
             layer.begin(received)
         else:
             layer.begin(b"")
-            self.gate.stand_before(layer)
-            if received:
-                self.gate.data_received(received)
+            self.gate.stand_before(layer, received)
         self.resume_reading()
         while layer.handshaking and layer.failure is None:
             await self._woken()

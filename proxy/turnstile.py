@@ -88,10 +88,14 @@ class Gate(asyncio.Protocol):
         self._waiting: list[bytes] = []
         self._paused = self._ended = False
 
-    def stand_before(self, target: asyncio.Protocol) -> None:
-        """From now on deliver to `target`, which has put itself in our place."""
+    def stand_before(self, target: asyncio.Protocol, received: bytes) -> None:
+        """From now on deliver to `target`, which has put itself in our place: first what was received."""
         self._target = target
         self._transport.set_protocol(self)
+        if self._waiting:
+            self._waiting.insert(0, received)
+        elif received:
+            self.data_received(received)
 
     def open(self) -> None:
         """The client is in: take the gate away, and deliver at once what still waits."""

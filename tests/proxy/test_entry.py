@@ -9,6 +9,7 @@ from protocol.framer import Collector
 from protocol.looks import LOGIN_CAPS
 from protocol.startup import CancelRequest, Startup
 from proxy.connection import Connection, ConnectionLost
+from proxy.eager import Eager
 from proxy.entry import agree_on_version, first_packet
 from proxy.errors import PoolerError
 from proxy.log import Prefix
@@ -277,3 +278,65 @@ async def test_direct_tls_where_there_is_none_is_told_to_the_log_alone(
     assert await entry.task is None
     assert entry.transport.take() == b""
     assert "direct TLS is not offered here" in caplog.text
+
+
+class Hasty:
+    """As a client's connection: what it says is read within the callbacks that bring it, up to the TLS."""
+
+    def __init__(self) -> None:
+        self.connection = Connection(Nobody())
+        self.wire = SwitchTransport()
+        self.connection.connection_made(self.wire)
+        self.client = End(client_context(), False)
+        self.result: object = None
+        self.connection.eager = Eager(self._run())
+        self.connection.eager.start()
+
+    async def _run(self) -> None:
+        try:
+            self.result = await first_packet(self.connection, Collector(LOGIN_CAPS), PREFIX, server_context())
+        except (TlsError, ProtocolError) as error:
+            self.result = error
+
+    async def shake_hands(self) -> None:
+        await turns()
+        while (hello := self.client.wire.take()) or (answer := self.wire.take()):
+            if hello:
+                reader = self.connection if self.connection.tls is None else self.connection.tls
+                reader.data_received(hello)
+            else:
+                self.client.tls.data_received(answer)
+            await turns()
+
+
+async def turns() -> None:
+    """A task starts, wakes and ends."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("cut", [0, 4])
+async def test_what_comes_before_the_layer_is_there_is_no_part_of_what_is_encrypted(cut: int) -> None:
+    entry = Hasty()
+    for piece in (m.ssl_request()[:cut], m.ssl_request()[cut:]):
+        if piece:
+            entry.connection.data_received(piece)
+    assert entry.wire.take() == b"S"
+    entry.connection.data_received(m.startup({"user": "evil"}))
+    await turns()
+    entry.client.tls.begin(b"")
+    await entry.shake_hands()
+    assert isinstance(entry.result, TlsError)
+
+
+@pytest.mark.parametrize("cut", [0, 4])
+async def test_a_client_that_shakes_hands_in_the_very_turn_is_heard(cut: int) -> None:
+    entry = Hasty()
+    for piece in (m.ssl_request()[:cut], m.ssl_request()[cut:]):
+        if piece:
+            entry.connection.data_received(piece)
+    assert entry.wire.take() == b"S"
+    entry.client.tls.begin(b"")
+    entry.connection.data_received(entry.client.wire.take())
+    await entry.shake_hands()
+    assert not entry.client.tls.handshaking

@@ -178,10 +178,21 @@ async def test_an_open_gate_is_out_of_the_way_and_holds_nothing_back() -> None:
 async def test_a_layer_in_between_is_stood_before() -> None:
     crowd = Crowd(1)
     layer = Target()
-    crowd.gates[0].stand_before(layer)
+    crowd.gates[0].stand_before(layer, b"")
     assert crowd.transports[0].protocol is crowd.gates[0]
     crowd.gates[0].data_received(b"x")
     assert (layer.heard, crowd.targets[0].heard) == ([b"x"], [])
+
+
+async def test_a_layer_hears_first_what_was_received_before_it_was_there() -> None:
+    crowd = Crowd(FIT + 1)
+    for gate in crowd.gates:
+        gate.data_received(b"behind")
+    layer = Target()
+    crowd.gates[FIT].stand_before(layer, b"before ")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert b"".join(layer.heard) == b"before behind"
 
 
 async def test_after_many_steps_somebody_tidies_up() -> None:
