@@ -10,7 +10,8 @@ import contextlib
 import logging
 import os
 import secrets as random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from config.hba import ClientCert, Method, Rule
@@ -102,8 +103,8 @@ class _User:
         if self._secrets is None:
             client, wishes = self.client, self.wishes
             if asks(client, wishes):
-                found = client.lobby.auth_query.secrets(wishes.database, wishes.user, client.peer[0])
-                self._secrets = await _waiting(client, found) or []
+                ask = partial(client.lobby.auth_query.secrets, wishes.database, wishes.user, client.peer[0])
+                self._secrets = await _waiting(client, ask) or []
             else:
                 self._secrets = secrets_of(client.lobby.settings, wishes.user)
         return self._secrets
@@ -114,18 +115,18 @@ class _User:
             rows: list[tuple[bytes | None, ...]] = []
             if await self.secrets():
                 asking = self.client.lobby.auth_query
-                question = asking.rows(self.wishes.database, MEMBERSHIP, [self.wishes.user])
-                rows = await _waiting(self.client, question)
+                ask = partial(asking.rows, self.wishes.database, MEMBERSHIP, [self.wishes.user])
+                rows = await _waiting(self.client, ask)
             self._roles = frozenset(from_wire(row[0]) for row in rows if row[0] is not None)
         return self._roles
 
 
-async def _waiting(client: "Client", answer: Awaitable[T]) -> T:
+async def _waiting(client: "Client", ask: Callable[[], Awaitable[T]]) -> T:
     """The answer of a server; whoever looks meanwhile sees what the client waits for."""
     await client.in_task()
     client.waits_for_server = True
     try:
-        return await answer
+        return await ask()
     finally:
         client.waits_for_server = False
 
@@ -258,9 +259,9 @@ class _Login:
     async def _newer(self) -> list[Secret] | None:
         """What the server says by now, where what was remembered is not too young to be doubted."""
         client, wishes = self._client, self._wishes
-        newer = client.lobby.auth_query.newer(wishes.database, wishes.user, client.peer[0])
+        ask = partial(client.lobby.auth_query.newer, wishes.database, wishes.user, client.peer[0])
         try:
-            return await _waiting(client, newer)
+            return await _waiting(client, ask)
         except PoolerError as error:
             logger.debug("%sasking again failed: %s", self._client.prefix, error)
             return None

@@ -162,6 +162,7 @@ def remote_leases(member: "Member", dialler: Dialler, numbers: Iterator[int]) ->
             member.link.send(Connected(server.pool.key, instead), (sock.fileno(),))
         except OSError as error:
             logger.debug("%sunknown to the supervisor: %s", server.prefix, error)
+            member.link.send(Connected(server.pool.key, instead))
 
     def later(delay: int, call: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(delay / SECOND, call)

@@ -48,8 +48,13 @@ class Patience:
     def _look(self) -> None:
         self._timer = None
         now = self._clock()
-        for client in [client for client, until in self._until.items() if until <= now]:
-            del self._until[client]
-            client.login_takes_too_long()
-        if self._until:
-            self._wait(min(self._until.values()))
+        over = [client for client, until in self._until.items() if until <= now]
+        try:
+            while over:
+                client = over.pop()
+                if self._until.pop(client, None) is not None:
+                    client.login_takes_too_long()
+        finally:
+            # Whatever became of one client: nobody else would see to the others.
+            if self._until:
+                self._wait(min(self._until.values()))

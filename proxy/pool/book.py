@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from proxy.pool.interfaces import PoolKey
-from proxy.pool.leased import Leased
+from proxy.pool.leased import Leased, add
 from proxy.pool.leasing import Below, FromLedger, Report
 from proxy.pool.ledger import Limits
 from proxy.pool.standing import Party, Standing
@@ -99,7 +99,7 @@ class Book(Leased):
         """The server of one lease of a dead worker is gone; False if there was none."""
         if self._dead[key] <= 0:
             return False
-        self._dead[key] -= 1
+        add(self._dead, key, -1)
         self.count(key, -1)
         return True
 

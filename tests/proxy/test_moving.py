@@ -1,6 +1,7 @@
 """A server leaves one worker and enters another; both are in one process here, with a real socket between."""
 
 import asyncio
+import errno
 import itertools
 import os
 import select
@@ -14,7 +15,7 @@ from proxy.moving import Mover, fingerprint, remote_leases
 from proxy.pool import states
 from proxy.pool.interfaces import PoolKey
 from proxy.pool.leases import LOOK_AGAIN
-from proxy.pool.leasing import Arrival, Below, Claim, Forget, Grant, Take
+from proxy.pool.leasing import Arrival, Below, Claim, Connected, Forget, Grant, Take
 from proxy.pool.pool import Pool
 from proxy.pool.statements import Preparation
 from proxy.reasons import ServerClosed
@@ -301,8 +302,11 @@ class FakeMember:
         self.handlers: dict[type, object] = {}
         self.link = self
         self.sent: list[object] = []
+        self.is_full = False
 
     def send(self, message: object, descriptors: object = ()) -> None:
+        if self.is_full and descriptors:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self.sent.append(message)
 
 
@@ -319,3 +323,15 @@ async def test_a_members_leases_hear_what_the_ledger_says() -> None:
         await asyncio.sleep(2 * LOOK_AGAIN / 1e9)
         receive(Claim(key, made=False), ())
         assert leases.claims() == 0
+
+
+async def test_a_connection_that_no_copy_can_be_sent_of_still_takes_the_place_of_the_one_before() -> None:
+    async with Rig() as rig:
+        member = FakeMember()
+        remote_leases(member, rig.worker.dialler, itertools.count(1))  # type: ignore[arg-type]
+        server = await opened(rig, pool_of(rig))
+        member.sent.clear()
+        server.inode = 7
+        member.is_full = True
+        rig.worker.dialler.on_connected(server)
+        assert member.sent == [Connected(server.pool.key, 7)]

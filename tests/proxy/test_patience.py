@@ -53,3 +53,21 @@ async def test_the_next_one_is_looked_after_when_the_first_is_told() -> None:
     assert not second.over.is_set()
     clock.advance(1)
     await asyncio.wait_for(second.over.wait(), 5)
+
+
+async def test_who_fails_keeps_nobody_else_waiting_for_ever() -> None:
+    class Failing(Somebody):
+        def login_takes_too_long(self) -> None:
+            raise RuntimeError
+
+    clock = Clock()
+    patience = Patience(clock)
+    others = Somebody(), Somebody()
+    for one in (others[0], Failing(), others[1]):
+        patience.begin(one, clock() + SECOND // 100)
+    clock.advance(1)
+    heard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: heard.append(context["exception"]))
+    for other in others:
+        await asyncio.wait_for(other.over.wait(), 5)
+    assert [type(error) for error in heard] == [RuntimeError]
