@@ -283,6 +283,10 @@ class ReadyForQuery(Message):
         buffer.append(self.status)
 
 
+READY: Final = ReadyForQuery(tags.STATUS_IDLE).encode()
+"""What a session outside of transactions hears at the end of every request."""
+
+
 @dataclass(frozen=True, slots=True)
 class FieldDescription:
     """One column of a RowDescription, named as in the manual; `format` is 0 for text, 1 for binary."""

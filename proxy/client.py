@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from protocol import sqlstate, tags
-from protocol.backend import NegotiateProtocolVersion, ReadyForQuery
+from protocol.backend import READY, NegotiateProtocolVersion
 from protocol.errors import ProtocolError
 from protocol.framer import Collector
 from protocol.login import LoginFailed, LoginResult
@@ -57,7 +57,6 @@ WAITING_NOTICE: Final = "No server connection available in postgres backend, cli
 # A client that does not take its last message is not waited for longer than this (s).
 _LINGER: Final = 5.0
 _NOBODY: Final = Prefix("C", 0, None, None, "")
-_READY: Final = ReadyForQuery(tags.STATUS_IDLE).encode()
 
 
 class Client:
@@ -376,7 +375,7 @@ class Client:
         self.cancel_pid, secret = self.lobby.cancel_keys.add(self, LONG if long_key else SHORT)
         # As BackendKeyData is laid out; messages are not compiled.
         key = message(tags.BACKEND_KEY_DATA, self.cancel_pid.to_bytes(4, "big") + secret)
-        self.connection.write(b"".join((result.reply, welcome, key, _READY)))
+        self.connection.write(b"".join((result.reply, welcome, key, READY)))
 
     @property
     def in_login(self) -> bool:

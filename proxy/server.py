@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from protocol import tags
+from protocol.backend import READY
 from protocol.errors import ProtocolError, UnexpectedMessage
 from protocol.framer import Collector, Framer
 from protocol.frontend import Query, Terminate
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("howdah")
 
 _TERMINATE: Final = Terminate().encode()
-_READY: Final = bytes((tags.READY_FOR_QUERY, 0, 0, 0, 5, tags.STATUS_IDLE))
 EMPTY_QUERY: Final = "<empty>"
 """PgBouncer's spelling of the empty query in server_check_query."""
 # Command tags of what may change how a statement is parsed or what its rows look like.
@@ -254,7 +254,7 @@ class Server(PooledServer):
         self._errand = errand
         self.connection.receiver = self._from_asked
         self._from_asked(data, now)
-        if errand.complete and errand.error is None and data.endswith(_READY):
+        if errand.complete and errand.error is None and data.endswith(READY):
             alignment.learn(data, self.values)
 
     def ask(self, query: bytes, done: Done, now: int) -> None:

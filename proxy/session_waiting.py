@@ -8,6 +8,7 @@ Laws of this file (hot: no asyncio, no logging, no settings copied, no closures)
 from typing import TYPE_CHECKING, Final
 
 from protocol import tags
+from protocol.backend import READY
 from protocol.errors import ProtocolError
 from proxy.errors import Canceled, PoolerError, as_fatal, error_response
 from proxy.pieces import IS_ANSWERED, Messages, Piece, cut_first_group, strip
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 HELD_MOST: Final = 64 * 1024
 """Bytes a client may send ahead while it waits for a server; then it is read no further."""
-READY: Final = bytes((tags.READY_FOR_QUERY, 0, 0, 0, 5, tags.STATUS_IDLE))
 
 
 class Waiting(Requests):

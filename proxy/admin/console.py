@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from protocol import sqlstate as codes
-from protocol import tags
 from protocol.backend import (
+    READY,
     CommandComplete,
     EmptyQueryResponse,
     ErrorResponse,
     NoticeResponse,
     PortalSuspended,
-    ReadyForQuery,
 )
 from protocol.errors import ProtocolError
 from protocol.framer import Collector
@@ -63,7 +62,6 @@ BACKLOG_LIMIT: Final = 8 << 20
 """Bytes in one message, and bytes sent ahead while an order waits, before the connection is ended."""
 _PIECE: Final = 32 << 10
 
-_READY: Final = ReadyForQuery(tags.STATUS_IDLE).encode()
 _log: Final = logging.getLogger("howdah")
 
 
@@ -179,7 +177,7 @@ class Console:
             self._out += _report(ErrorResponse, "ERROR", error.sqlstate, error.message, detail)
             self._skipping = not simple
         if not self._ended and (simple or isinstance(message, Sync)):
-            self._out += _READY
+            self._out += READY
 
     async def _answer(self, message: Message) -> None:
         match message:
