@@ -3,7 +3,8 @@
 Laws of this file:
 - A server is opened only under a lease that was granted; what is granted and not used goes back at once.
 - While a pool waits for an answer it is `asked`, and nothing is asked twice. What it lacks, and what others
-  may have of it, is looked at again each LOOK_AGAIN, and what is idle as soon as others may have it.
+  may have of it, is looked at again each LOOK_AGAIN, and what is idle as soon as others may have it. That
+  it lacks nothing any more is said when two looks in a row have found it so.
 - Each `Take` is answered once.
 """
 
@@ -84,6 +85,7 @@ class RemoteLeases(Leased):
         self._granted: PoolKey | None = None
         self._minimal: set[PoolKey] = set()
         self._claimed: set[PoolKey] = set()
+        self._easing: set[PoolKey] = set()
         self._told: dict[PoolKey, Report] = {}
         self._told_at: dict[PoolKey, int] = {}
         self._due: dict[PoolKey, deque[Take]] = {}
@@ -275,6 +277,7 @@ class RemoteLeases(Leased):
             if self.asked or self._claimed:
                 self._look_later()
             else:
+                self._easing.clear()
                 self._told.clear()
                 self._told_at.clear()
 
@@ -287,10 +290,17 @@ class RemoteLeases(Leased):
         told = self._told.get(key)
         recent = told is not None and now - self._told_at[key] < _TELL_LOAD
         if told is not None and recent and not at_once and self._lacks_as_told(key, told):
+            self._easing.discard(key)
             return
         report = self._report(key, now, claims=key in self.asked)
         if not report.lacking:
+            eased = key in self._easing or key not in self.asked or report.spare
+            if recent and not at_once and not eased:
+                # For a moment, most likely: each report costs both processes more than a transaction.
+                self._easing.add(key)
+                return
             self.asked.discard(key)
+        self._easing.discard(key)
         if (
             at_once
             or told is None

@@ -60,16 +60,31 @@ def test_a_server_that_is_gone_gives_its_lease_back() -> None:
     assert bench.leases.of_pool(A) == 0
 
 
-def test_who_gives_up_waiting_is_reported_at_the_next_look() -> None:
+def test_that_nobody_waits_any_more_is_said_when_two_looks_have_found_it_so() -> None:
     bench = Bench()
     session = bench.hand.session()
     session.asks()
     bench.said()
     session.leaves()
     assert bench.said() == []
+    assert bench.looks() == []
+    assert A in bench.leases.asked
     assert bench.looks() == [Report(A, 0)]
     assert A not in bench.leases.asked
     assert bench.hand.timers == []
+
+
+def test_who_lacks_nothing_for_a_moment_is_not_reported() -> None:
+    bench = Bench()
+    first = bench.hand.session()
+    first.asks()
+    bench.said()
+    for _ in range(3):
+        first.leaves()
+        assert bench.looks() == []
+        first = bench.hand.session()
+        first.asks()
+        assert bench.looks() == []
 
 
 def test_who_waits_on_is_reported_only_from_time_to_time() -> None:
@@ -95,6 +110,7 @@ def test_a_paused_database_lacks_nothing() -> None:
     bench.hand.session().asks()
     bench.hand.manager.pause(None)
     bench.said()
+    assert bench.looks() == []
     assert bench.looks() == [Report(A, 0, load=1)]
 
 
@@ -227,7 +243,7 @@ def test_what_can_be_spared_is_told_also_after_the_pool_itself_lacked_something(
     bench.looks(0.01)
     waiting.leaves()
     session.gives_back()
-    assert bench.looks(0.01) == [Report(A, 0)]
+    assert bench.looks(0.01) == []
     assert bench.looks(0.01) == [Report(A, 0, spare=1)]
 
 
