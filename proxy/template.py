@@ -80,13 +80,17 @@ class _Template:
             end.setblocking(False)
         signal.set_wakeup_fd(self._alarm.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        # Not select(): the supervisor may have had more than 1024 descriptors when it made the link.
+        poll = select.poll()
+        for end in (self._link, self._wakes):
+            poll.register(end, select.POLLIN)
         with contextlib.suppress(LinkLost, OSError):
             while True:
-                ready, _, _ = select.select([self._link, self._wakes], [], [])
-                if self._wakes in ready:
+                ready = [descriptor for descriptor, _ in poll.poll()]
+                if self._wakes.fileno() in ready:
                     self._wakes.recv(4096)
                     self._reap()
-                if self._link in ready and not self._listen():
+                if self._link.fileno() in ready and not self._listen():
                     break
         return 0
 

@@ -1,8 +1,10 @@
 """The template: what it forks is whole and has nothing of the process it came from."""
 
 import contextlib
+import fcntl
 import gc
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -134,6 +136,35 @@ def test_what_a_library_has_opened_at_the_fork_stays_its_own(monkeypatch: pytest
         os.close(ours)
     sock.close()
     assert os.waitpid(pid, 0) == (pid, 0)
+
+
+def test_a_template_may_be_made_anew_by_a_supervisor_with_many_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One for each server of all workers: what select() is given must be below 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    make = socket.socketpair
+
+    def make_high() -> tuple[socket.socket, socket.socket]:
+        monkeypatch.undo()
+        ends = make()
+        high = [socket.socket(fileno=fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 1500)) for end in ends]
+        for end in ends:
+            end.close()
+        return high[0], high[1]
+
+    monkeypatch.setattr(socket, "socketpair", make_high)
+    try:
+        pid, sock = template.start(become)
+        assert sock.fileno() >= 1500
+        sock.settimeout(DEADLINE)
+        with Started(pid, sock, Frames()).fork(1) as worker:
+            assert ask(worker, b"parent") == str(pid)
+        sock.close()
+        assert os.waitpid(pid, 0) == (pid, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_workers_hear_no_signal_that_ends_the_daemon(started: Started) -> None:
