@@ -127,7 +127,7 @@ def extensions() -> list[Extension]:
     if new_compiler().compiler_type == "unix":
         for extension in hot:
             # Else functions call one another through a table, lest one be replaced as they are loaded.
-            extension.extra_compile_args.append("-fno-semantic-interposition")
+            extension.extra_compile_args = [*extension.extra_compile_args, "-fno-semantic-interposition"]
     # Elsewhere there is no epoll.
     return [*hot, Extension("proxy.pump", ["proxy/pump.c"])] if sys.platform == "linux" else hot
 
