@@ -38,7 +38,6 @@ HOT = (
     "proxy/eager.py",
     "proxy/entry.py",
     "proxy/lobby.py",
-    "proxy/mock_keys.py",
     "proxy/names.py",
     "proxy/notes.py",
     "proxy/patience.py",

@@ -152,7 +152,7 @@ async def test_a_fault_of_ours_during_a_login_is_logged_and_told(monkeypatch: py
         def broken(*_: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(rig.worker.manager, "admit", broken)
+        monkeypatch.setattr(rig.worker.lobby.mock_keys, "of", broken)
         peer = await rig.connect()
         peer.send(m.startup({"user": "alice", "database": "app"}))
         assert (await peer.error())["C"] == "XX000"
