@@ -9,6 +9,7 @@ over.
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from proxy.pool.interfaces import PoolKey
 READ: Final = 65_536
 MOST: Final = 1 << 20
 """Who sends more than this is cut off, which it notices as it goes on."""
+SPARE: Final = 64
+"""Descriptors that are not for copies: without any, no client could be accepted."""
 
 
 @dataclass(eq=False, slots=True)
@@ -44,7 +47,11 @@ class Estate:
         return len(self._orphans)
 
     def keep(self, owner: object, key: PoolKey, descriptor: int) -> None:
-        """Keep the socket of a new server. Raises OSError."""
+        """Keep the socket of a new server, where there is room for it. Raises OSError."""
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if limit != resource.RLIM_INFINITY and descriptor >= limit - SPARE:
+            os.close(descriptor)
+            return
         sock = socket.socket(fileno=descriptor)
         inode = os.fstat(descriptor).st_ino
         if inode:

@@ -1,6 +1,7 @@
 """Sockets of servers of a worker that is gone, with PostgreSQL's end of them in the hands of the test."""
 
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -125,3 +126,21 @@ async def test_what_is_no_socket_is_not_kept() -> None:
         Estate().keep("first", KEY, read)
     os.close(read)
     os.close(write)
+
+
+async def test_copies_leave_room_for_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them would have the supervisor accept nobody any more; without one, some time has to do."""
+    backend = Backend(socket.AF_UNIX)
+    estate, copy = Estate(), backend.copy()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (copy + module.SPARE, 20_000))
+    estate.keep("first", KEY, copy)
+    assert estate.died("first", Heirs()) == []
+    backend.worker.close()
+    assert backend.postgres.recv(1) == b""
+    backend.close()
+
+    backend = Backend(socket.AF_UNIX)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, -1))
+    estate.keep("first", KEY, backend.copy())
+    assert estate.died("first", Heirs()) == [KEY]
+    backend.close()
