@@ -288,6 +288,9 @@ class Client:
         if not (console := wishes.database in ADMIN_DATABASES):
             self._check_room()
         result = await authenticate(self, wishes, collector)
+        if self.finished:
+            # What we told it could not be sent, and nobody ends a login from within.
+            return
         self.lobby.logins[(self.method or "peer") + "-plus" * result.bound] += 1
         if self.lobby.settings.log_connections:
             tls = self.connection.tls.text if self.connection.tls is not None else "no"

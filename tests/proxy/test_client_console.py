@@ -146,6 +146,25 @@ async def test_a_fault_of_ours_ends_one_client_with_an_error(caplog: pytest.LogC
         assert m.rows(await other.ask("1")) == [["1"]]
 
 
+async def test_a_client_that_is_ended_within_its_login_takes_no_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Rig() as rig:
+        lobby = rig.worker.lobby
+
+        def ended(_: str) -> bytes:
+            (client,) = lobby.clients.values()
+            client.finish(None, ClientClosed.TLS)
+            return b"key"
+
+        monkeypatch.setattr(lobby.mock_keys, "of", ended)
+        peer = await rig.connect()
+        peer.send(m.startup({"user": "alice", "database": "app"}))
+        await eventually(lambda: lobby.closed_clients[ClientClosed.TLS] == 1)
+        assert rig.worker.manager.user("alice").clients == 0
+        assert not rig.worker.manager.pools
+
+
 async def test_a_fault_of_ours_during_a_login_is_logged_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Rig() as rig:
 
