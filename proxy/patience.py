@@ -50,8 +50,7 @@ class Patience:
         now = self._clock()
         over = [client for client, until in self._until.items() if until <= now]
         try:
-            while over:
-                client = over.pop()
+            for client in over:
                 if self._until.pop(client, None) is not None:
                     client.login_takes_too_long()
         finally:
