@@ -90,13 +90,24 @@ class Frames:
 
     def feed(self, data: bytes, descriptors: list[int], cut: bool) -> list[tuple[object, tuple[int, ...]]]:
         """The messages that are whole now. `cut`: there was no room for all descriptors of a message; it then
-        comes without any. Raises LinkLost for nonsense.
+        comes without any. Raises LinkLost for nonsense, and closes all descriptors then.
         """
         # The kernel never joins the descriptors of two messages in one read, nor loses their order.
         if descriptors or cut:
             self._descriptors.append(descriptors)
         self._data += data
-        messages = []
+        messages = list[tuple[object, tuple[int, ...]]]()
+        try:
+            self._cut(messages)
+        except LinkLost:
+            # Nobody gets what was whole before the nonsense.
+            for _, theirs in messages:
+                close_all(theirs)
+            self.close()
+            raise
+        return messages
+
+    def _cut(self, messages: list[tuple[object, tuple[int, ...]]]) -> None:
         at = 0
         while len(self._data) - at >= _HEADER.size:
             length, count = _HEADER.unpack_from(self._data, at)
@@ -109,7 +120,6 @@ class Frames:
             at += length
             messages.append((_decode(body), self._take(count)))
         del self._data[:at]
-        return messages
 
     def _take(self, count: int) -> tuple[int, ...]:
         if not count:

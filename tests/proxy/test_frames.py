@@ -164,6 +164,21 @@ def test_a_message_without_the_descriptors_it_announces_is_a_lost_link() -> None
         Frames().feed(encode("x", 1), [], False)
 
 
+@pytest.mark.parametrize("nonsense", [b"\xff" * 9, frames._HEADER.pack(3, 0) + b"abc", encode("y", 1)])
+def test_what_came_in_the_same_read_before_nonsense_leaves_no_descriptor_open(nonsense: bytes) -> None:
+    cutter = Frames()
+    reading, writing = pipe_over(2)
+    cutter.feed(encode("x", 1)[:3], reading[:1], False)
+    with pytest.raises(LinkLost):
+        cutter.feed(encode("x", 1)[3:] + encode("z") + nonsense, [], False)
+    with pytest.raises(LinkLost):
+        Frames().feed(b"\xff" * 9, reading[1:], False)
+    for descriptor in reading:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+    frames.close_all(writing)
+
+
 def test_closing_closes_descriptors_nobody_will_get() -> None:
     cutter = Frames()
     reading, writing = pipe_over(1)
