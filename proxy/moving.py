@@ -21,7 +21,7 @@ from config.effective import PoolSettings
 from protocol import tags
 from proxy import transports
 from proxy.dialler import Dialler, Network
-from proxy.frames import Frames, encode
+from proxy.frames import Frames, close_all, encode
 from proxy.pool import states
 from proxy.pool.interfaces import Host
 from proxy.pool.leases import Carrier, RemoteLeases
@@ -109,20 +109,45 @@ class Mover:
     # Coming.
 
     def unload(self, pool: "Pool", data: bytes, descriptor: int) -> None:
-        """Make a server of what another worker has taken apart."""
-        sock = socket.socket(fileno=descriptor)
-        ((cargo, _),) = Frames().feed(data, [], cut=False)
-        assert isinstance(cargo, Cargo)
-        server = Server(next(self._numbers), pool, cargo.host, cargo.boot, self._network)
-        server.inode = os.fstat(descriptor).st_ino
-        _restore(server, cargo, self._network.clock())
-        outdated = cargo.destination != fingerprint(pool.settings)
-        if outdated or pool.database.dead or cargo.connected_at < pool.database.renewed_at:
-            server.close_needed = ServerClosed.RECONNECT
+        """Make a server of what another worker has taken apart. Where that cannot be done, the connection is
+        closed and its lease given back.
+        """
+        try:
+            sock = socket.socket(fileno=descriptor)
+        except OSError as error:
+            close_all([descriptor])
+            self._refuse(pool, 0, error)
+            return
+        inode = os.fstat(descriptor).st_ino
+        try:
+            server = self._unpack(pool, data)
+        except Exception as error:
+            sock.close()
+            self._refuse(pool, inode, error)
+            return
+        server.inode = inode
         pool.servers[states.LOGIN][server] = None
         pool.open += 1
         server.opening = asyncio.get_running_loop().create_task(self._adopt(server, sock))
         server.opening.add_done_callback(lambda _: self._free_unopened(server, sock))
+
+    def _unpack(self, pool: "Pool", data: bytes) -> Server:
+        ((cargo, _),) = Frames().feed(data, [], cut=False)
+        if not isinstance(cargo, Cargo):
+            raise TypeError(f"{type(cargo).__name__} instead of a cargo")
+        server = Server(next(self._numbers), pool, cargo.host, cargo.boot, self._network)
+        _restore(server, cargo, self._network.clock())
+        outdated = cargo.destination != fingerprint(pool.settings)
+        if outdated or pool.database.dead or cargo.connected_at < pool.database.renewed_at:
+            server.close_needed = ServerClosed.RECONNECT
+        return server
+
+    def _refuse(self, pool: "Pool", inode: int, error: Exception) -> None:
+        # The text of an error may show what the cargo was made of: a secret, too.
+        logger.warning("a server from another worker cannot be used: %s", type(error).__name__)
+        pool.leases.give_back(pool.key, inode)
+        if pool.waiting:
+            pool.demand(self._network.clock())
 
     async def _adopt(self, server: Server, sock: socket.socket) -> None:
         try:

@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 
 from config.secret import Secret
-from proxy.moving import Mover, fingerprint, remote_leases
+from proxy.frames import Frames, encode
+from proxy.moving import Cargo, Mover, fingerprint, remote_leases
 from proxy.pool import states
 from proxy.pool.interfaces import PoolKey
 from proxy.pool.leases import LOOK_AGAIN
@@ -22,7 +23,8 @@ from proxy.reasons import ServerClosed
 from proxy.server import Server
 from proxy.worker import Worker
 from tests.proxy.dialling import opened, pool_of
-from tests.support.doubles import make_settings
+from tests.support.clock import Clock
+from tests.support.doubles import FakeSession, make_settings
 from tests.support.rig import Rig, eventually
 
 TEXT = b"select 1\0\0\0"
@@ -259,20 +261,71 @@ async def test_a_server_that_is_killed_on_its_way_in_gives_its_slot_back() -> No
         await move.end()
 
 
-async def test_a_descriptor_that_is_no_connection_gives_its_slot_back() -> None:
+class Back:
+    """Leases that only take back."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[PoolKey, int]] = []
+
+    def give_back(self, key: PoolKey, inode: int = 0) -> None:
+        self.given.append((key, inode))
+
+
+@pytest.mark.parametrize("what", ["no socket", "no frame", "no cargo", "half a cargo", "odd values"])
+async def test_what_comes_and_is_no_server_is_closed_and_its_lease_given_back(
+    what: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with Rig() as rig:
         move = Move(rig)
-        cargo = move.leave(await opened(rig, move.pool))
-        assert cargo is not None
-        data, descriptor = cargo
-        read, write = os.pipe()
-        os.dup2(read, descriptor)
-        os.close(read)
-        os.close(write)
-        with pytest.raises(OSError, match="non-socket"):
-            move.theirs.unload(move.target, data, descriptor)
-        os.close(descriptor)
-        assert not move.target.open
+        left = move.leave(await opened(rig, move.pool))
+        assert left is not None
+        data, descriptor = left
+        inode = os.fstat(descriptor).st_ino
+        match what:
+            case "no socket":
+                inode = 0
+                no_socket = os.open(os.devnull, os.O_RDONLY)
+                os.dup2(no_socket, descriptor)
+                os.close(no_socket)
+            case "no frame":
+                data = b"\xff" * 9
+            case "no cargo":
+                data = encode("a text")
+            case "half a cargo":
+                data = data[:-1]
+            case "odd values":
+                ((cargo, _),) = Frames().feed(data, [], cut=False)
+                assert isinstance(cargo, Cargo)
+                data = encode(replace(cargo, prepared=7, secret=b"secret"))  # type: ignore[arg-type]
+        target = move.target
+        assert target.leases.take(target.key, reserve=False, since=None)
+        back = Back()
+        target.leases = back  # type: ignore[assignment]
+        move.theirs.unload(target, data, descriptor)
+        target.leases = move.there.manager.ledger
+        target.leases.give_back(target.key)
+        assert back.given == [(target.key, inode)]
+        assert (target.open, target.servers[states.LOGIN]) == (0, {})
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+        assert "cannot be used" in caplog.text
+        assert "secret" not in caplog.text
+        await move.end()
+
+
+async def test_who_waits_for_what_was_no_server_gets_another() -> None:
+    async with Rig(default_pool_size=1) as rig:
+        move = Move(rig)
+        left = move.leave(await opened(rig, move.pool))
+        assert left is not None
+        target = move.target
+        assert target.leases.take(target.key, reserve=False, since=None)
+        session = FakeSession(1, target, Clock())
+        assert target.checkout(session, move.there.clock()) is None
+        assert (session.waits, target.open) == (True, 0)
+        move.theirs.unload(target, b"", left[1])
+        assert target.open == 1
+        session.leaves()
         await move.end()
 
 
