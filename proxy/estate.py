@@ -8,6 +8,7 @@ over.
 
 import asyncio
 import contextlib
+import logging
 import os
 import resource
 import socket
@@ -15,7 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.frames import close_all
 from proxy.pool.interfaces import PoolKey
+
+logger = logging.getLogger("howdah")
 
 READ: Final = 65_536
 MOST: Final = 1 << 20
@@ -47,13 +51,19 @@ class Estate:
         return len(self._orphans)
 
     def keep(self, owner: object, key: PoolKey, descriptor: int) -> None:
-        """Keep the socket of a new server, where there is room for it. Raises OSError."""
+        """Keep the socket of a new server, if it is one and there is room for it; else it is closed."""
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if limit != resource.RLIM_INFINITY and descriptor >= limit - SPARE:
-            os.close(descriptor)
+            close_all([descriptor])
             return
-        sock = socket.socket(fileno=descriptor)
+        try:
+            sock = socket.socket(fileno=descriptor)
+        except OSError as error:
+            logger.error("what came from %s is no connection to a server: %s", owner, error)
+            close_all([descriptor])
+            return
         inode = os.fstat(descriptor).st_ino
+        self.drop(inode)
         if inode:
             self._copies[inode] = Copy(owner, key, sock)
         else:
@@ -82,6 +92,15 @@ class Estate:
                 copy.sock.shutdown(socket.SHUT_WR)
             asyncio.get_running_loop().add_reader(copy.sock, self._hear, copy, gone)
         return [copy.key for copy in left.values()]
+
+    def close(self) -> None:
+        """The end: nobody waits for PostgreSQL any more, and of no server anything is told."""
+        for copy in self._orphans:
+            asyncio.get_running_loop().remove_reader(copy.sock)
+        for copy in (*self._copies.values(), *self._orphans):
+            copy.sock.close()
+        self._copies.clear()
+        self._orphans.clear()
 
     def _hear(self, copy: Copy, gone: Callable[[PoolKey, bool], None]) -> None:
         try:

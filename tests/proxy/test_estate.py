@@ -1,5 +1,6 @@
 """Sockets of servers of a worker that is gone, with PostgreSQL's end of them in the hands of the test."""
 
+import asyncio
 import os
 import resource
 import socket
@@ -120,12 +121,34 @@ async def test_a_server_that_has_moved_is_its_new_workers() -> None:
     await eventually(lambda: len(heirs.gone) == 2)
 
 
-async def test_what_is_no_socket_is_not_kept() -> None:
+async def test_what_is_no_socket_is_closed_and_not_kept() -> None:
+    estate = Estate()
     read, write = os.pipe()
-    with pytest.raises(OSError, match="non-socket"):
-        Estate().keep("first", KEY, read)
-    os.close(read)
+    estate.keep("first", KEY, read)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(read)
     os.close(write)
+    assert estate.died("first", Heirs()) == []
+
+
+async def test_at_the_end_nothing_is_kept_and_nobody_is_told(backend: Backend) -> None:
+    estate, heirs = Estate(), Heirs()
+    orphan = Backend(socket.AF_UNIX)
+    estate.keep("first", KEY, orphan.copy())
+    estate.keep("second", OTHER, backend.copy())
+    orphan.worker.close()
+    backend.worker.close()
+    estate.died("first", heirs)
+
+    estate.close()
+    assert backend.postgres.recv(1) == b""
+    assert orphan.postgres.recv(1) == b""
+    with pytest.raises(BrokenPipeError):
+        # The end of file alone is no reason to refuse what comes.
+        orphan.postgres.sendall(b"nobody hears this")
+    orphan.close()
+    await asyncio.sleep(0)
+    assert (estate.orphans, estate.died("second", heirs), heirs.gone) == (0, [], [])
 
 
 async def test_copies_leave_room_for_clients(monkeypatch: pytest.MonkeyPatch) -> None:
