@@ -18,6 +18,7 @@ from proxy.connection import Connection, ConnectionLost
 from proxy.dialler import Dialler
 from proxy.encryption import TlsRefused
 from proxy.server import Server
+from proxy.tasks import Tasks
 
 logger = logging.getLogger("howdah")
 
@@ -76,14 +77,12 @@ class Canceller:
     def __init__(self, dialler: Dialler, timeout: Callable[[], float]) -> None:
         self._dialler = dialler
         self._timeout = timeout
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self.sent = 0
 
     def send(self, server: Server, generation: int) -> None:
         """Begin to cancel what the server does; it hears `cancel_over` at the end."""
-        task = asyncio.get_running_loop().create_task(self._send(server, generation))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._send(server, generation))
 
     async def _send(self, server: Server, generation: int) -> None:
         carrier = _Carrier()

@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol
 from config.problems import ConfigError, NotChangeable, UnknownSetting
 from protocol import sqlstate as codes
 from proxy.names import ADMIN_DATABASES
+from proxy.tasks import Tasks
 
 
 class OrderRefused(Exception):
@@ -200,7 +201,7 @@ class Control:
         self._daemon = daemon
         self._admin_databases = admin_databases
         self._pauses: dict[asyncio.Future[None], str | None] = {}
-        self._reloads: set[asyncio.Future[None]] = set()
+        self._reloads = Tasks()
 
     async def execute(self, order: Order) -> None:
         """Carry the order out and wait for its effect where it has PgBouncer wait.
@@ -303,11 +304,8 @@ class Control:
 
     async def _reload(self) -> None:
         # Whoever asked may go away in the middle: a reload is never left half done.
-        reload = asyncio.ensure_future(self._daemon.reload())
-        self._reloads.add(reload)
-        reload.add_done_callback(self._reloads.discard)
         try:
-            await asyncio.shield(reload)
+            await asyncio.shield(self._reloads.share(self._daemon.reload()))
         except ConfigError as error:
             text = "RELOAD failed, see logs for additional details"
             raise OrderRefused(text, codes.CONFIG_FILE_ERROR, str(error)) from error

@@ -6,7 +6,7 @@ snapshot of thousands of clients, is done in parts between which everybody else 
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection
 from typing import Any, Final, Protocol
 
 from config.problems import Problem
@@ -45,6 +45,7 @@ from proxy.inquiries import (
     Until,
 )
 from proxy.link import CallFailed, Calls, LinkLost
+from proxy.tasks import Tasks
 
 _logger: Final = logging.getLogger("howdah")
 
@@ -80,7 +81,7 @@ class Deputy:
         self._tell = tell
         self._altered: dict[str, None] = {}
         self._prepared: Settings | None = None
-        self._asking: set[asyncio.Task[Any]] = set()
+        self._asking = Tasks()
         calls.answerers |= {
             TakeSnapshot: self._take,
             Join: self._join,
@@ -103,7 +104,7 @@ class Deputy:
 
         Waiting may be given up; what takes effect at once does so even if its console goes away.
         """
-        asking = self._keep(self._ask(Execute(order)))
+        asking = self._asking.share(self._ask(Execute(order)))
         waits = isinstance(order, Pause | WaitClose)
         refusal = await (asking if waits else asyncio.shield(asking))
         if isinstance(refusal, Refusal):
@@ -126,14 +127,8 @@ class Deputy:
 
         Whoever sent it may hang up at once: it is on its way all the same.
         """
-        found: bool = await asyncio.shield(self._keep(self._pass_on(Cancel(pid, secret))))
+        found: bool = await asyncio.shield(self._asking.share(self._pass_on(Cancel(pid, secret))))
         return found
-
-    def _keep(self, asking: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        task = asyncio.get_running_loop().create_task(asking)
-        self._asking.add(task)
-        task.add_done_callback(_forget(self._asking))
-        return task
 
     async def _pass_on(self, cancel: Cancel) -> bool:
         try:
@@ -219,14 +214,3 @@ class Deputy:
         self._worker.apply(settings)
         if commit.reopen:
             log.reopen()
-
-
-def _forget(tasks: set["asyncio.Task[Any]"]) -> "Callable[[asyncio.Task[Any]], None]":
-    """When nobody waits for a task any more, its failure is nobody's, either."""
-
-    def done(task: "asyncio.Task[Any]") -> None:
-        tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
-
-    return done

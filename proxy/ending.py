@@ -16,6 +16,7 @@ from proxy.errors import ShuttingDown
 from proxy.lobby import Lobby
 from proxy.pool.manager import PoolManager
 from proxy.reasons import ClientClosed, ServerClosed
+from proxy.tasks import Tasks
 
 logger = logging.getLogger("howdah")
 
@@ -43,7 +44,7 @@ class Ending:
         self._lobby = lobby
         self._changes = changes
         self._doors = doors
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._waiting = Tasks()
         self.mode: ShutdownMode | None = None
         self.over = asyncio.Event()
         self.drained: Callable[[ShutdownMode], bool] | None = None
@@ -60,9 +61,7 @@ class Ending:
         if mode is ShutdownMode.WAIT_FOR_SERVERS:
             self._manager.pause(None)
             self.sweep()
-        task = asyncio.get_running_loop().create_task(self._wait(mode))
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+        self._waiting.start(self._wait(mode))
 
     def orphan(self) -> None:
         """Nobody knows of this worker any more: end when its transactions do, or after ORPHAN_SECONDS.
@@ -124,8 +123,7 @@ class Ending:
                 await self._changes.until(self._no_servers)
         except TimeoutError:
             logger.warning("%d servers have not closed", self._manager.servers_left(None))
-        for task in self._waiting:
-            task.cancel()
+        self._waiting.cancel()
 
     async def _let_consoles_answer(self) -> None:
         consoles = [client.console for client in self._lobby.clients.values() if client.console is not None]

@@ -8,7 +8,7 @@ none. A worker that stands still does what it was told when it goes on, or is re
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 
 from config.changes import applicable, changes
@@ -47,6 +47,7 @@ from proxy.inquiries import (
     Until,
 )
 from proxy.link import CallFailed, LinkLost
+from proxy.tasks import Tasks
 
 ORDER_SECONDS: Final = 5.0
 """How long a worker is waited for that has an order to carry out."""
@@ -81,7 +82,7 @@ class Fleet:
         self._load, self._check, self._apply = load, check, apply
         self._stop, self._discard, self._until_none = stop, discard, until_none
         self._changing = asyncio.Lock()
-        self._asking: set[asyncio.Task[Any]] = set()
+        self._asking = Tasks()
 
     # Workers coming and going.
 
@@ -109,7 +110,7 @@ class Fleet:
 
     def _execute(self, execute: Execute) -> "asyncio.Task[Refusal | None]":
         # Begun at once: who withdraws the question before we get to it takes nothing back.
-        return self._keep(self._carry_out(execute))
+        return self._asking.share(self._carry_out(execute))
 
     async def _carry_out(self, execute: Execute) -> Refusal | None:
         try:
@@ -134,13 +135,7 @@ class Fleet:
     # Telling all of them.
 
     def _tell(self, worker: Respondent, message: object) -> "asyncio.Task[Any]":
-        return self._keep(self._ask(worker, message))
-
-    def _keep(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
-        return task
+        return self._asking.start(self._ask(worker, message))
 
     async def _ask(self, worker: Respondent, message: object) -> Any:
         try:

@@ -21,6 +21,7 @@ from proxy.link import Calls, Link
 from proxy.lobby import Lobby
 from proxy.observer import Observer
 from proxy.pool.manager import PoolManager
+from proxy.tasks import Tasks
 from proxy.transports import adopt
 
 logger = logging.getLogger("howdah")
@@ -65,7 +66,7 @@ class Member:
         self._adopted = 0
         self._unreported: deque[socket.socket] = deque()
         self._reported: deque[socket.socket] = deque()
-        self._adopting: set[asyncio.Task[None]] = set()
+        self._adopting = Tasks()
         self._counting = False
         self._beat: asyncio.TimerHandle | None = None
 
@@ -177,9 +178,8 @@ class Member:
     def _read(self, count: int) -> None:
         """The first `count` of those reported are known to the supervisor, whatever happens to us."""
         for _ in range(min(count, len(self._reported))):
-            task = asyncio.get_running_loop().create_task(self._welcome(self._reported.popleft()))
-            self._adopting.add(task)
-            task.add_done_callback(self._welcomed)
+            task = self._adopting.start(self._welcome(self._reported.popleft()))
+            task.add_done_callback(lambda _: self.count())
 
     async def _welcome(self, sock: socket.socket) -> None:
         try:
@@ -187,7 +187,3 @@ class Member:
         except OSError:
             # It has gone already.
             sock.close()
-
-    def _welcomed(self, task: "asyncio.Task[None]") -> None:
-        self._adopting.discard(task)
-        self.count()

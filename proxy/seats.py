@@ -14,6 +14,7 @@ from config.settings import Settings
 from proxy.errors import TooManyClients
 from proxy.link import Calls, Link, LinkLost
 from proxy.pool.leased import add
+from proxy.tasks import Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Seats:
         self._link = link
         self._calls = calls
         self._settings = settings
-        self._asking: set[asyncio.Task[str]] = set()
+        self._asking = Tasks()
 
     async def take(self, database: str, user: str) -> None:
         """Have a client counted. Raises TooManyClients where a limit is reached."""
@@ -57,9 +58,7 @@ class Seats:
         if not any(limits_on(settings, database, user)):
             self._link.send(Seated(database, user))
             return
-        task = asyncio.get_running_loop().create_task(self._ask(Seat(database, user)))
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
+        task = self._asking.share(self._ask(Seat(database, user)))
         try:
             limit = await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -77,7 +76,7 @@ class Seats:
             return ""
 
     def _undo(self, task: "asyncio.Task[str]", database: str, user: str) -> None:
-        if not task.cancelled() and not task.result():
+        if not task.cancelled() and task.exception() is None and not task.result():
             self.leave(database, user)
 
     def leave(self, database: str, user: str) -> None:

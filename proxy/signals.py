@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from proxy.control import Order, OrderRefused, Pause, Reload, Resume, Shutdown, ShutdownMode
+from proxy.tasks import Tasks
 
 logger = logging.getLogger("howdah")
 
@@ -28,7 +29,7 @@ class Signals:
     ) -> None:
         self._execute = execute
         self._is_shutting_down = is_shutting_down
-        self._orders: set[asyncio.Task[None]] = set()
+        self._orders = Tasks()
         self.started = asyncio.Event()
         """A signal may come before there is anything to be told: its order waits for this."""
 
@@ -43,9 +44,7 @@ class Signals:
         if isinstance(order, Shutdown) and self._is_shutting_down():
             order = Shutdown(ShutdownMode.IMMEDIATE)
         logger.info("got %s, %s", number.name, _describe(order))
-        task = asyncio.get_running_loop().create_task(self._carry_out(order))
-        self._orders.add(task)
-        task.add_done_callback(self._orders.discard)
+        self._orders.start(self._carry_out(order))
 
     async def _carry_out(self, order: Order) -> None:
         await self.started.wait()
@@ -58,8 +57,7 @@ class Signals:
 
     def stop(self) -> None:
         """Give up what is not done yet."""
-        for task in self._orders:
-            task.cancel()
+        self._orders.cancel()
 
 
 def _describe(order: Order) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from proxy.errors import TooManyClients
-from proxy.link import LinkLost
+from proxy.link import CallFailed, LinkLost
 from proxy.seats import Left, Seat, Seated, Seating, Seats
 from tests.support.doubles import make_settings
 
@@ -51,8 +51,14 @@ async def test_where_there_is_a_limit_the_supervisor_is_asked(limit: str) -> Non
     assert supervisor.sent == []
 
 
-@pytest.mark.parametrize(("answer", "left"), [("", True), ("max_db_client_connections", False)])
-async def test_a_client_that_goes_while_it_is_asked_for_is_not_counted(answer: str, left: bool) -> None:
+@pytest.mark.parametrize(
+    ("answer", "left"), [("", True), ("max_db_client_connections", False), (CallFailed("why"), False)]
+)
+async def test_a_client_that_goes_while_it_is_asked_for_is_not_counted(
+    answer: str | Exception, left: bool
+) -> None:
+    reports: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: reports.append(about))
     supervisor = Supervisor(max_db_client_connections=1)
     supervisor.let.clear()
     supervisor.answer = answer
@@ -67,6 +73,7 @@ async def test_a_client_that_goes_while_it_is_asked_for_is_not_counted(answer: s
     for _ in range(5):
         await asyncio.sleep(0)
     assert supervisor.sent == ([Left("app", "alice")] if left else [])
+    assert reports == []
 
 
 async def test_a_supervisor_that_has_gone_refuses_nobody() -> None:
