@@ -1,6 +1,7 @@
 """Snapshots of the live objects: the only reader of them for SHOW and /metrics, and it changes nothing."""
 
 import asyncio
+import copy
 import os
 import platform
 from collections import Counter
@@ -145,14 +146,13 @@ class Observer:
         return self.sockets.servers(self._all_servers())
 
     def crowd(self) -> CrowdSnapshot:
-        """Clients and servers, counted when they were asked for, else now."""
-        counted, self._crowd = self._crowd, None
-        if counted is None:
-            crowd = Crowd()
-            crowd.add_clients(self.clients())
-            crowd.add_servers(self.servers())
-            counted = crowd.counted()
-        return counted
+        """Clients and servers, counted when this was taken with them, else now."""
+        if self._crowd is not None:
+            return self._crowd
+        crowd = Crowd()
+        crowd.add_clients(self.clients())
+        crowd.add_servers(self.servers())
+        return crowd.counted()
 
     def client_parts(self, size: int) -> Iterator[Sequence[ClientSnapshot]]:
         """The clients, so many at a time; who leaves meanwhile is left out."""
@@ -180,14 +180,17 @@ class Observer:
 
     async def take(self, parts: Collection[str]) -> "Observer":
         """As a source: everything, at once but for the crowd, which is counted in steps."""
-        if "crowd" in parts:
-            crowd = Crowd()
-            for some in self.client_parts(_STEP):
-                crowd.add_clients(some)
-                await asyncio.sleep(0)
-            crowd.add_servers(self.servers())
-            self._crowd = crowd.counted()
-        return self
+        if "crowd" not in parts:
+            return self
+        crowd = Crowd()
+        for some in self.client_parts(_STEP):
+            crowd.add_clients(some)
+            await asyncio.sleep(0)
+        crowd.add_servers(self.servers())
+        # Another one may be taken meanwhile, and whoever asked for this one may have gone.
+        taken = copy.copy(self)
+        taken._crowd = crowd.counted()
+        return taken
 
     # SHOW DATABASES, USERS, STATS.
 

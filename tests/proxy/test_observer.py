@@ -309,10 +309,22 @@ async def test_others_have_their_turn_while_a_crowd_is_counted(
         turns.append(len(turns))
         await asyncio.sleep(0)
     assert len(turns) > 3
-    observer = counting.result()
+    taken = counting.result()
     await rig.client()
-    assert observer.crowd().clients == {("app", "alice", "", "idle"): 3}
-    assert observer.crowd().clients == {("app", "alice", "", "idle"): 4}
+    assert taken.crowd().clients == {("app", "alice", "", "idle"): 3}
+
+
+async def test_each_snapshot_has_the_crowd_that_was_counted_for_it(rig: Rig) -> None:
+    observer = rig.worker.observer
+    await rig.client()
+    one = await observer.take(("crowd",))
+    await rig.client()
+    two = await observer.take(("crowd",))
+    # Whoever asked for the third has gone before it came.
+    await observer.take(("crowd",))
+    await rig.client()
+    counts = [[*taken.crowd().clients.values()] for taken in (two, one, one, await observer.take(()))]
+    assert counts == [[2], [1], [1], [3]]
 
 
 async def test_who_leaves_while_clients_are_listed_is_left_out(
