@@ -1,9 +1,7 @@
 """Servers of a pool whose clients are spread over workers: one limit, nobody waits beside an idle one."""
 
 import asyncio
-import os
 import re
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -14,7 +12,7 @@ import pytest
 from tests.integration.conftest import Launch
 from tests.support.crowd import Crowd, until
 from tests.support.pooler import Pooler
-from tests.support.rush import Caller, callers, percentile
+from tests.support.rush import Caller, callers, outlive_a_worker, percentile
 from tests.support.server import Server
 from tests.support.standard import entry, howdah_only
 
@@ -111,33 +109,7 @@ def test_servers_of_a_worker_that_was_killed_count_until_postgresql_has_closed_t
     launch: Launch, server: Server, role: str, sleep: float
 ) -> None:
     pooler = launch_with(launch, server, role, 2)
-
-    async def play() -> None:
-        clients = await callers(pooler, 2 * POOL, "app")
-        # They came in turn, so each worker has every second of them.
-        mine, others = clients[::2], clients[1::2]
-        await asyncio.gather(*(client.ask(b"SELECT pg_sleep(0.2)") for client in mine))
-        began = time.monotonic()
-        asked = [asyncio.create_task(client.ask(f"SELECT pg_sleep({sleep})".encode())) for client in mine]
-        if sleep:
-            await asyncio.to_thread(until, lambda: active(server, role) == POOL, "all are busy")
-        else:
-            await asyncio.gather(*asked)
-        os.kill(Crowd(pooler).worker_at(mine[0].descriptor), signal.SIGKILL)
-        took = time.monotonic() - began
-        waits = await asyncio.gather(*(client.ask(b"SELECT pg_sleep(0.2)") for client in others))
-        for task in asked:
-            with suppress(OSError, asyncio.IncompleteReadError):
-                await task
-        # All of them at once, each as soon as a server is gone.
-        assert sleep - took < min(waits), "there were more servers than PostgreSQL lets in"
-        assert max(waits) < sleep + 1.5
-        for client in clients:
-            client.close()
-
-    asyncio.run(play())
-    assert "server login failed" not in pooler.log()
-    assert ("PostgreSQL is busy with" in pooler.log()) == bool(sleep)
+    asyncio.run(outlive_a_worker(pooler, "app", POOL, sleep, lambda: active(server, role)))
 
 
 def active(server: Server, role: str) -> int:

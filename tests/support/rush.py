@@ -4,11 +4,15 @@ Law: what a client waits is counted from its request to its ReadyForQuery; nothi
 """
 
 import asyncio
+import os
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from protocol.frontend import Query
 from protocol.startup import encode_startup
+from tests.support.crowd import Crowd, until
 from tests.support.pooler import Pooler
 
 
@@ -72,3 +76,37 @@ async def callers(pooler: Pooler, count: int, database: str) -> list[Caller]:
 def percentile(waits: Sequence[float], share: float) -> float:
     """The wait that this share of them does not exceed (s)."""
     return sorted(waits)[min(int(len(waits) * share), len(waits) - 1)]
+
+
+async def outlive_a_worker(
+    pooler: Pooler, database: str, servers: int, sleep: float, busy: Callable[[], int]
+) -> None:
+    """Kill the one of two workers that has all servers of a pool, while `busy` says that all are, for so long
+    (s), or idle: the clients of the other get theirs when PostgreSQL has closed those, and not before.
+    """
+    clients = await callers(pooler, 2 * servers, database)
+    # They came in turn, so each worker has every second of them.
+    mine, others = clients[::2], clients[1::2]
+    await asyncio.gather(*(client.ask(b"SELECT pg_sleep(0.2)") for client in mine))
+    began = time.monotonic()
+    asked = [asyncio.create_task(client.ask(f"SELECT pg_sleep({sleep})".encode())) for client in mine]
+    if sleep:
+        await asyncio.to_thread(until, lambda: busy() == servers, "all are busy")
+    else:
+        await asyncio.gather(*asked)
+    os.kill(Crowd(pooler).worker_at(mine[0].descriptor), signal.SIGKILL)
+    took = time.monotonic() - began
+    waits = await asyncio.gather(*(client.ask(b"SELECT pg_sleep(0.2)") for client in others))
+    for task in asked:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await task
+    # All of them at once, each as soon as a server is gone.
+    assert sleep - took < min(waits), "there were more servers than PostgreSQL lets in"
+    assert max(waits) < sleep + 1.5
+    assert not any(client.error for client in others)
+    for client in clients:
+        client.close()
+    log = pooler.log()
+    # Where PostgreSQL lets a role in as often as the pool is large, it would have said so.
+    assert "server login failed" not in log
+    assert ("PostgreSQL is busy with" in log) == bool(sleep)
