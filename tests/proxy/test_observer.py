@@ -320,7 +320,6 @@ async def test_each_snapshot_has_the_crowd_that_was_counted_for_it(rig: Rig) -> 
     one = await observer.take(("crowd",))
     await rig.client()
     two = await observer.take(("crowd",))
-    # Whoever asked for the third has gone before it came.
     await observer.take(("crowd",))
     await rig.client()
     counts = [[*taken.crowd().clients.values()] for taken in (two, one, one, await observer.take(()))]

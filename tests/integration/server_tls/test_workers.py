@@ -8,6 +8,7 @@ from tests.integration.conftest import Launch
 from tests.integration.server_tls.conftest import only, trusting
 from tests.support.certificates import Pki
 from tests.support.crowd import Crowd
+from tests.support.pooler import Value
 from tests.support.rush import outlive_a_worker
 from tests.support.server import Server
 from tests.support.standard import howdah_only
@@ -33,7 +34,12 @@ def test_encrypted_servers_of_a_worker_that_was_killed_count_until_postgresql_ha
 
     secure.sql(f"CREATE ROLE {ROLE} LOGIN CONNECTION LIMIT {POOL} PASSWORD 'a secret'")
     try:
-        servers = {"host": "localhost", "user": ROLE, "password": "a secret", "pool_size": POOL}
+        servers: dict[str, Value] = {
+            "host": "localhost",
+            "user": ROLE,
+            "password": "a secret",
+            "pool_size": POOL,
+        }
         pooler = launch(only(secure, trusting(pki, "verify-full", **servers)), {"workers": 2})
         Crowd(pooler).wait_for_workers(2)
         asyncio.run(outlive_a_worker(pooler, "app", POOL, sleep, busy))
