@@ -128,10 +128,15 @@ class Entrance:
         handle.unadopted.append(client)
 
     def adopted(self, handle: WorkerHandle, adopted: int) -> None:
-        """The worker has taken over so many clients since its start."""
+        """The worker has taken over so many clients since its start; what they took up here is free."""
+        freed = False
         while handle.adopted < adopted and handle.unadopted:
             handle.adopted += 1
             handle.unadopted.popleft().close()
+            freed = True
+        if freed and self._exhausted is not None:
+            self._exhausted.cancel()
+            self._try_again()
 
     def lost(self, handle: WorkerHandle) -> None:
         """The worker has gone: whom it has not taken over, others can have."""

@@ -69,6 +69,8 @@ class Member:
         self._adopting = Tasks()
         self._counting = False
         self._beat: asyncio.TimerHandle | None = None
+        self._servers = 0
+        self._looking = False
 
     def begin(self) -> Begin | None:
         """Wait for the first message, which says what to be; None when the supervisor has gone instead."""
@@ -131,10 +133,24 @@ class Member:
         self.link.send(Drained(mode))
         return not self.link.closed
 
-    def _heartbeat(self) -> None:
+    def servers_changed(self) -> None:
+        """Servers may have come or gone, and need descriptors as clients do: say so in this turn."""
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        if self.listening and self._work.manager.servers_left(None) != self._servers:
+            self._say_alive()
+
+    def _say_alive(self) -> None:
         work = self._work
-        lag = work.observer.lag or 0.0
-        self.link.send(Heartbeat(work.manager.servers_left(None), lag))
+        self._servers = work.manager.servers_left(None)
+        self.link.send(Heartbeat(self._servers, work.observer.lag or 0.0))
+
+    def _heartbeat(self) -> None:
+        self._say_alive()
         loop = asyncio.get_running_loop()
         self._beat = loop.call_later(self._timeout / HEARTBEATS or _SELDOM, self._heartbeat)
 

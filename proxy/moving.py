@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,19 @@ from proxy.frames import Frames, close_all, encode
 from proxy.pool import states
 from proxy.pool.interfaces import Host
 from proxy.pool.leases import Carrier, RemoteLeases
-from proxy.pool.leasing import Arrival, Below, Claim, Connected, Forget, FromLedger, Grant, Take
+from proxy.pool.leasing import (
+    Arrival,
+    Below,
+    Claim,
+    Connected,
+    Forget,
+    FromLedger,
+    FromWorker,
+    Grant,
+    Returned,
+    Take,
+    Yielded,
+)
 from proxy.pool.manager import destination
 from proxy.pool.parameters import Applied, Values
 from proxy.pool.units import SECOND
@@ -188,14 +200,22 @@ def remote_leases(member: "Member", dialler: Dialler, numbers: Iterator[int]) ->
         except OSError as error:
             logger.debug("%sunknown to the supervisor: %s", server.prefix, error)
             member.link.send(Connected(server.pool.key, instead))
+        member.servers_changed()
+
+    def send(message: FromWorker, descriptors: Sequence[int]) -> None:
+        member.link.send(message, descriptors)
+        if isinstance(message, Returned | Yielded):
+            member.servers_changed()
 
     def later(delay: int, call: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(delay / SECOND, call)
 
     def receive(message: FromLedger, descriptors: tuple[int, ...]) -> None:
         leases.receive(message, descriptors)
+        if descriptors:
+            member.servers_changed()
 
-    leases = RemoteLeases(member.link.send, dialler.clock, later, Mover(dialler, numbers).carrier())
+    leases = RemoteLeases(send, dialler.clock, later, Mover(dialler, numbers).carrier())
     dialler.on_connected = connected
     for kind in (Arrival, Below, Claim, Forget, Grant, Take):
         member.handlers[kind] = receive

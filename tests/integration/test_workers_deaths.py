@@ -1,7 +1,6 @@
 """Any process of the pooler killed or stopped: what its clients see, and that it is made good."""
 
 import os
-import select
 import signal
 import socket
 import threading
@@ -13,11 +12,9 @@ import psycopg
 import pytest
 
 from tests.integration.conftest import Launch
-from tests.support import messages as m
-from tests.support.crowd import DEADLINE, Crowd, alive, until
+from tests.support.crowd import Crowd, alive, until
 from tests.support.pooler import Pooler
-from tests.support.server import Server
-from tests.support.standard import APP, SESSION, databases, howdah_only
+from tests.support.standard import APP, SESSION, howdah_only
 
 pytestmark = howdah_only("only Howdah has workers")
 
@@ -276,43 +273,6 @@ def test_a_template_that_stands_still_is_replaced_when_a_worker_is_wanted(launch
         newcomers.strike(old[0])
         crowd.pooler.wait_for_log("has given no sign of life for 1 s, making another template")
         crowd.wait_for_workers(1, without=old)
-
-
-# --- descriptors ------------------------------------------------------------------------------------------
-
-
-class Cramped(Pooler):
-    """Its processes may have 64 descriptors each."""
-
-    def command(self) -> list[str]:
-        return ["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", *super().command()]
-
-
-def test_without_descriptors_newcomers_wait_until_somebody_leaves(server: Server) -> None:
-    with Cramped(databases(server), {"workers": 2}, user=server.user) as pooler, ExitStack() as stack:
-        crowd = Crowd(pooler)
-        before = crowd.wait_for_workers(2)
-        waiting = [stack.enter_context(talker(pooler)) for _ in range(120)]
-        until(lambda: sum(is_served(client, 0) for client in waiting) >= 40, "nobody comes in")
-        assert sum(is_served(client, 0) for client in waiting) < 100
-        # All are served in the end, each when there is room for it.
-        for client in waiting:
-            assert is_served(client, DEADLINE)
-            client.close()
-        assert crowd.workers() == before
-
-
-def talker(pooler: Pooler) -> socket.socket:
-    """A client that has asked to come in, whoever listens."""
-    client = socket.create_connection((pooler.host, pooler.port), DEADLINE)
-    client.sendall(m.startup({"user": pooler.user, "database": APP}))
-    return client
-
-
-def is_served(client: socket.socket, within: float) -> bool:
-    """Whether an answer is there."""
-    readable, _, _ = select.select([client], [], [], within)
-    return bool(readable) and client.recv(1, socket.MSG_PEEK) == b"R"
 
 
 # --- the end ----------------------------------------------------------------------------------------------

@@ -270,6 +270,25 @@ async def test_without_descriptors_of_our_own_nobody_is_accepted_for_a_moment(
     assert caplog.text.count("no clients are accepted for a moment: Too many open files") == 1
 
 
+async def test_descriptors_that_come_free_are_used_at_once(
+    porch: Porch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entrance, "_PAUSE", 1000.0)
+    porch.serve(1)
+    porch.knock()
+    await eventually(lambda: porch.roster.places[1].clients == 1)
+    porch.binding.tcp[0] = Broken(porch.binding.tcp[0], errno.EMFILE)  # type: ignore[call-overload]
+    porch.entrance._pause()
+    porch.entrance.resume()
+    porch.knock()
+    await eventually(lambda: porch.entrance._exhausted is not None)
+    # A report without anything new frees nothing.
+    porch.adopted(1, 0)
+    assert porch.entrance._exhausted is not None
+    porch.adopted(1, 1)
+    await eventually(lambda: porch.roster.places[1].clients == 2)
+
+
 async def test_who_has_gone_before_he_was_accepted_keeps_nobody_waiting(porch: Porch) -> None:
     porch.binding.tcp[0] = Broken(porch.binding.tcp[0], errno.ECONNABORTED)  # type: ignore[call-overload]
     porch.serve(1)

@@ -28,7 +28,7 @@ def as_before() -> Iterator[None]:
 @pytest.mark.both_loops
 async def test_a_client_handed_over_is_served(tmp_path: Path) -> None:
     async with OneOfMany(tmp_path) as one:
-        assert one.said(Serving) == [Serving(os.getpid())]
+        await eventually(lambda: one.said(Serving) == [Serving(os.getpid())])
         peer = await one.client()
         assert m.rows(await peer.ask("select 1")) == [["select 1"]]
         # Its ids, and the key to cancel with, name the worker.
@@ -153,6 +153,15 @@ async def test_heartbeats_come_five_times_in_worker_timeout(tmp_path: Path) -> N
         before = len(one.said(Heartbeat))
         await asyncio.sleep(0.1)
         assert len(one.said(Heartbeat)) <= before + 1
+
+
+async def test_servers_are_reported_as_they_come_and_go(tmp_path: Path) -> None:
+    """They need descriptors, and the supervisor shares out those that are left among newcomers."""
+    async with OneOfMany(tmp_path, worker_timeout=1000) as one:
+        await (await one.client()).ask("1")
+        await eventually(lambda: [each.servers for each in one.said(Heartbeat)] == [0, 1])
+        one.worker.manager.kill_servers(None)
+        await eventually(lambda: [each.servers for each in one.said(Heartbeat)] == [0, 1, 0])
 
 
 async def test_a_shutdown_ends_when_the_supervisor_says_that_all_are_drained(tmp_path: Path) -> None:

@@ -362,6 +362,9 @@ class FakeMember:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self.sent.append(message)
 
+    def servers_changed(self) -> None:
+        pass
+
 
 async def test_a_members_leases_hear_what_the_ledger_says() -> None:
     async with Rig() as rig:
