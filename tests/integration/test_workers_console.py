@@ -88,6 +88,8 @@ def test_any_console_shows_the_clients_of_all(pooler: Pooler, crowd: Crowd) -> N
         for _ in range(WORKERS):
             rows = pooler.show("CLIENTS", database=APP)
             assert len(rows) == len({row["id"] for row in rows}) == len({row["ptr"] for row in rows}) == 16
+        both = [row["id"] for row in (*rows, *pooler.show("SERVERS"))]
+        assert len(both) == len(set(both)) > 16
         assert pooler.pool(APP)["cl_active"] == 16
         (stats,) = pooler.show("STATS", database=APP)
         assert int(str(stats["total_query_count"])) >= 16

@@ -18,7 +18,7 @@ import pytest
 
 from tests.integration.conftest import Launch
 from tests.support.crowd import DEADLINE, Crowd, alive, children, until
-from tests.support.pooler import ROOT, Pooler, Value, run_to_the_end
+from tests.support.pooler import ROOT, Pooler, Value, family, run_to_the_end
 from tests.support.server import Server
 from tests.support.standard import APP, ONE, build, databases, howdah_only
 
@@ -41,6 +41,13 @@ def start(launch: Launch, count: int = 2, **settings: str | float) -> Crowd:
 
 def everybody(crowd: Crowd) -> list[int]:
     return [crowd.supervisor, crowd.template, *crowd.workers()]
+
+
+def test_one_worker_is_one_process(launch: Launch) -> None:
+    pooler = launch(settings={"workers": 1})
+    with pooler.raw(APP) as client:
+        assert client.value("select 1") == "1"
+    assert list(family(pooler.pid)) == [pooler.pid]
 
 
 # --- signals ----------------------------------------------------------------------------------------------

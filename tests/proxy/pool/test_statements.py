@@ -298,3 +298,15 @@ def test_after_a_query_of_ours_nothing_is_relied_upon() -> None:
     server.retire_all()
     assert (len(server), server.size, server.unnamed) == (0, 0, None)
     assert server.overdue(9, 0) == [b"1", b"2"]
+
+
+def test_names_of_several_workers_never_coincide() -> None:
+    """A server takes its statements along when it goes to another worker."""
+    workers = [Registry(lambda: (0, 0), number) for number in (1, 2, 63)]
+    names = {worker.next_name() for worker in workers for _ in range(200)}
+    assert len(names) == 600
+    # The next worker of this number begins anew, until it has seen a name.
+    worker = Registry(lambda: (0, 0), 2)
+    for name in names:
+        worker.seen(name)
+    assert worker.next_name() not in names
