@@ -7,12 +7,14 @@
    - Level-triggered: what a turn leaves is reported again, so a turn may be cut short anywhere. A wire that
      wants nothing leaves the set, because the kernel reports its errors whether they are wanted or not.
    - One read of at most CHUNK bytes for a wire in a turn, and BATCH wires: nobody keeps the others waiting.
+   - A wire that lingers is out of the set for reading, and in the list of those that the timer is for.
    - A descriptor leaves the set before it is closed, and its events of the turn in hand are dropped, so that
      whoever gets its number next never meets them.
 */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -20,6 +22,7 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -27,6 +30,10 @@
 #define CHUNK (127 * 1024) /* more, and malloc would map the pages of every long read anew */
 #define PARTS 64 /* pieces in one system call */
 #define CALM 16  /* turns of one event each until the next wire is guessed, and guesses in a row */
+#define BLOCK 8192     /* PostgreSQL and libpq send so much, or multiples of it, while there is more to come */
+#define STREAM 2       /* reads of whole blocks in a row until a wire lingers */
+#define LINGER 200000  /* so long (ns) */
+#define SECOND 1000000000
 
 typedef struct Wire Wire;
 
@@ -35,7 +42,9 @@ typedef struct {
     PyObject *call_soon, *report;
     Wire *first; /* all that are connected */
     Py_ssize_t wires;
-    int epoll;
+    int epoll, timer;
+    long linger;           /* ns */
+    Wire *lingering, *due; /* the first of those that linger, and that have lingered */
     Wire *likely;       /* last written to: where there is little to do, the next to speak */
     int calm, guesses;  /* turns in a row that had one event; that asked the likely one only */
     int at, count; /* the event in hand and how many this turn has; both 0 between turns */
@@ -47,6 +56,7 @@ struct Wire {
     PyObject_HEAD
     Pump *pump;
     Wire *before, *behind;
+    Wire **place, *later;     /* where it stands among those that linger, NULL: it does not */
     PyObject *sock, *protocol;
     PyObject *error;          /* what connection_lost will be told */
     PyObject *unsent;         /* list of bytes, NULL while there are none */
@@ -54,6 +64,7 @@ struct Wire {
     Py_ssize_t high, low;
     int fd;
     uint32_t watched;         /* the events that the set has us for; 0: not in it */
+    char streaming;           /* reads of whole blocks in a row, up to STREAM */
     char reading, ended;      /* the protocol wants to read; the other side has ended */
     char full;                /* the protocol was told to pause */
     char closing, lost;       /* close was called; connection_lost is due, or has been */
@@ -114,6 +125,11 @@ static PyObject *os_error(int number) {
     return error;
 }
 
+/* Whether it is to be read from. */
+static int wants_more(Wire *self) {
+    return self->reading && !self->ended && !self->closing;
+}
+
 /* Tell the set what we want to hear of. */
 static void wire_watch(Wire *self) {
     struct epoll_event event;
@@ -122,7 +138,7 @@ static void wire_watch(Wire *self) {
 
     if (!self->lost) {
         wanted = self->size ? EPOLLOUT : 0;
-        if (self->reading && !self->ended && !self->closing) {
+        if (wants_more(self) && self->place == NULL) {
             wanted |= EPOLLIN;
         }
     }
@@ -170,7 +186,43 @@ static void wire_fail(Wire *self, PyObject *error) {
     wire_lose_soon(self);
 }
 
-/* Out of the set, out of the turn in hand, out of the pump's list. */
+/* Lingering. Who sends much sends it in blocks, and to pass on each by itself costs both sides, and us, a
+   wake-up for each: so a wire that brings block after block is looked at a little later, when there are more.
+   What was read is never held back, and a message that is no multiple of a block long ends it. */
+
+static int set_timer(Pump *pump, long delay) {
+    struct itimerspec when = {.it_value = {delay / SECOND, delay % SECOND}};
+
+    return timerfd_settime(pump->timer, 0, &when, NULL);
+}
+
+static void end_linger(Wire *self) {
+    if (self->place != NULL) {
+        *self->place = self->later;
+        if (self->later != NULL) {
+            self->later->place = self->place;
+        }
+        self->place = NULL;
+    }
+}
+
+static void begin_linger(Wire *self) {
+    Pump *pump = self->pump;
+
+    /* Whoever comes while the timer runs need not wait so long. */
+    if (pump->lingering == NULL && set_timer(pump, pump->linger) < 0) {
+        return;
+    }
+    self->place = &pump->lingering;
+    self->later = pump->lingering;
+    if (self->later != NULL) {
+        self->later->place = &self->later;
+    }
+    pump->lingering = self;
+    wire_watch(self);
+}
+
+/* Out of the set, out of the turn in hand, out of the pump's lists. */
 static void wire_leave(Wire *self) {
     Pump *pump = self->pump;
     int at;
@@ -178,6 +230,7 @@ static void wire_leave(Wire *self) {
     self->lost = self->closing = 1;
     self->size = 0;
     Py_CLEAR(self->unsent);
+    end_linger(self);
     wire_watch(self);
     for (at = pump->at; at < pump->count; at++) {
         if (pump->events[at].data.ptr == self) {
@@ -495,16 +548,21 @@ static int wire_receive(Wire *self) {
     ssize_t got = recv(self->fd, pump->chunk, CHUNK, 0);
 
     if (got > 0) {
+        Py_ssize_t blocks = got % BLOCK ? 0 : self->streaming + got / BLOCK;
         data = PyBytes_FromStringAndSize(pump->chunk, got);
         if (data == NULL) {
             return raised(self);
         }
+        self->streaming = blocks < STREAM ? blocks : STREAM;
         answer = tell(self, s_data_received, data);
         Py_DECREF(data);
         if (answer == NULL) {
             return raised(self);
         }
         Py_DECREF(answer);
+        if (self->streaming == STREAM && wants_more(self)) {
+            begin_linger(self);
+        }
     } else if (got == 0) {
         int stays;
         self->ended = 1;
@@ -520,11 +578,37 @@ static int wire_receive(Wire *self) {
             wire_close_(self);
         }
     } else if (again(errno)) {
+        self->streaming = 0;
         return 1;
     } else {
         wire_fail(self, os_error(errno));
     }
     return 0;
+}
+
+/* The timer has run out. */
+static int linger_over(Pump *self) {
+    int done = 0, left = BATCH;
+
+    if (self->due == NULL && self->lingering != NULL) {
+        self->due = self->lingering;
+        self->due->place = &self->due;
+        self->lingering = NULL;
+    }
+    while (self->due != NULL && left-- > 0 && done >= 0) {
+        Wire *wire = self->due;
+        Py_INCREF(wire);
+        end_linger(wire);
+        if (wants_more(wire)) {
+            done = wire_receive(wire);
+        }
+        wire_watch(wire);
+        Py_DECREF(wire);
+    }
+    if (self->due != NULL || self->lingering == NULL) {
+        set_timer(self, self->due != NULL);
+    }
+    return done < 0 ? -1 : 0;
 }
 
 /* With a single client the next to speak is whom we wrote to, and asking the set first would cost a call for
@@ -574,6 +658,11 @@ static PyObject *pump_turn(Pump *self, PyObject *unused) {
         uint32_t events = self->events[self->at].events;
         Wire *wire = self->events[self->at].data.ptr;
         if (wire == NULL) {
+            continue;
+        }
+        if ((void *)wire == (void *)self) {
+            self->calm = 0;
+            done = linger_over(self);
             continue;
         }
         Py_INCREF(wire);
@@ -752,6 +841,7 @@ static PyTypeObject WireType = {
 /* The pump. */
 
 static PyObject *pump_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    struct epoll_event event = {.events = EPOLLIN};
     Pump *self;
     PyObject *call_soon, *report;
 
@@ -762,10 +852,13 @@ static PyObject *pump_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     if (self == NULL) {
         return NULL;
     }
+    event.data.ptr = self;
+    self->linger = LINGER;
     self->call_soon = Py_NewRef(call_soon);
     self->report = Py_NewRef(report);
+    self->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     self->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (self->epoll < 0) {
+    if (self->epoll < 0 || self->timer < 0 || epoll_ctl(self->epoll, EPOLL_CTL_ADD, self->timer, &event) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         Py_DECREF(self);
         return NULL;
@@ -907,6 +1000,9 @@ static void pump_dealloc(Pump *self) {
     if (self->epoll >= 0) {
         close(self->epoll);
     }
+    if (self->timer >= 0) {
+        close(self->timer);
+    }
     Py_TYPE(self)->tp_free(self);
 }
 
@@ -915,6 +1011,11 @@ static PyMethodDef pump_methods[] = {
     {"adopt", (PyCFunction)pump_adopt, METH_VARARGS, NULL},
     {"fileno", (PyCFunction)pump_fileno, METH_NOARGS, NULL},
     {"turn", (PyCFunction)pump_turn, METH_NOARGS, NULL},
+    {NULL},
+};
+
+static PyMemberDef pump_members[] = {
+    {"linger", T_LONG, offsetof(Pump, linger), 0, NULL},
     {NULL},
 };
 
@@ -930,6 +1031,7 @@ static PyTypeObject PumpType = {
     .tp_clear = (inquiry)pump_clear,
     .tp_dealloc = (destructor)pump_dealloc,
     .tp_methods = pump_methods,
+    .tp_members = pump_members,
     .tp_as_sequence = &pump_sequence,
 };
 

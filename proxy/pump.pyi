@@ -23,7 +23,12 @@ class Wire:
     def writelines(self, parts: Iterable[bytes | bytearray | memoryview], /) -> None: ...
 
 class Pump:
-    """`call_soon` is the loop's, `report` hears what protocols have raised; len() counts the open wires."""
+    """`call_soon` is the loop's, `report` hears what protocols have raised; len() counts the open wires.
+
+    `linger`: so long (ns) a wire that brings block after block is not read from, for more to come.
+    """
+
+    linger: int
 
     def __init__(
         self,
