@@ -8,6 +8,7 @@ while what two workers do besides, about their shares, is done per second: so th
 import argparse
 import asyncio
 import contextlib
+import os
 import re
 import shutil
 import sys
@@ -26,21 +27,21 @@ BAR: Final = 1.02
 """Instructions per transaction with two workers, in those with one."""
 _PATIENCE: Final = 120.0
 # Time for every process to begin, or to write what it has counted (s).
-_SETTLE, _LOOK = 0.5, 0.1
+_SETTLE: Final = 0.5
 _TOTAL: Final = re.compile(r"^summary: (\d+)", re.MULTILINE)
 _SCRIPT: Final = """
 import asyncio, ctypes, os, runpy, sys
 requests = ctypes.CDLL({library!r})
 run = asyncio.Runner.run
 
-async def look():
-    while True:
-        while not os.path.exists({flag!r}):
-            await asyncio.sleep({look})
-        requests.begin()
-        while os.path.exists({flag!r}):
-            await asyncio.sleep({look})
-        requests.end(b"all")
+# What lies in a pipe wakes all who wait for it, until then it costs them nothing.
+def on_word(name, act):
+    loop = asyncio.get_running_loop()
+    pipe = os.open({pipes!r} + name, os.O_RDONLY | os.O_NONBLOCK)
+    def came():
+        loop.remove_reader(pipe)
+        act()
+    loop.add_reader(pipe, came)
 
 # Callgrind's kernel has no descriptors for processes: instead they would be looked for all the time.
 def without_looking():
@@ -49,7 +50,8 @@ def without_looking():
 
 async def both(main):
     without_looking()
-    looking = asyncio.get_running_loop().create_task(look())
+    on_word("begin", requests.begin)
+    on_word("end", lambda: requests.end(b"all"))
     return await main
 
 asyncio.Runner.run = lambda self, main: run(self, both(main))
@@ -87,8 +89,8 @@ def ratio(one: Counted, two: Counted, rate: float) -> float:
 
 
 class Valgrind:
-    """Callgrind over a process and those that it forks. It counts while there is a certain file, for which
-    each event loop looks now and then.
+    """Callgrind over a process and those that it forks. They count from one word to another, both of which
+    each event loop waits for at a pipe.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -98,31 +100,35 @@ class Valgrind:
         self._out = folder / "counted"
         self._out.mkdir()
         self._out.chmod(0o777)
-        self._flag = folder / "go"
+        self._folder = folder
+        for name in ("begin", "end"):
+            os.mkfifo(folder / name)
+            (folder / name).chmod(0o666)
         library, script = folder / "requests.so", folder / "counted.py"
         instructions.build_requests(compiler, library)
-        script.write_text(_SCRIPT.format(library=str(library), flag=str(self._flag), look=_LOOK))
+        script.write_text(_SCRIPT.format(library=str(library), pipes=f"{folder}/"))
         options = ["--tool=callgrind", "--instr-atstart=no", "--vgdb=no"]
         self.words = [valgrind, *options, f"--callgrind-out-file={self._out}/%p", sys.executable, str(script)]
 
+    def _say(self, stack: contextlib.ExitStack, name: str) -> None:
+        stack.enter_context((self._folder / name).open("wb", buffering=0)).write(b".")
+
     async def count(self, pids: Sequence[int], what: Awaitable[object]) -> tuple[dict[int, int], float]:
         """Instructions of each process while something is done, and the seconds."""
-        self._flag.touch()
-        began = time.monotonic()
+        with contextlib.ExitStack() as open_pipes:
+            self._say(open_pipes, "begin")
+            began = time.monotonic()
+            await asyncio.sleep(_SETTLE)
+            await what
+            self._say(open_pipes, "end")
+            took = time.monotonic() - began
+            deadline = began + took + _PATIENCE
+            while len(found := self._found()) < len(pids):
+                if time.monotonic() > deadline:
+                    raise instructions.CannotCount(f"{sorted(found)} of {pids} have counted")
+                await asyncio.sleep(0.1)
         await asyncio.sleep(_SETTLE)
-        await what
-        took = time.monotonic() - began
-        self._flag.unlink()
-        deadline = time.monotonic() + _PATIENCE
-        while len(found := self._found()) < len(pids):
-            if time.monotonic() > deadline:
-                raise instructions.CannotCount(f"{sorted(found)} of {pids} have counted")
-            await asyncio.sleep(0.1)
-        await asyncio.sleep(_SETTLE)
-        found = self._found()
-        for path in self._out.iterdir():
-            path.unlink()
-        return found, took
+        return self._found(), took
 
     def _found(self) -> dict[int, int]:
         found = {}
@@ -133,10 +139,13 @@ class Valgrind:
 
 
 async def work(logins: Sequence[Login], times: int) -> None:
-    """So many transactions of each client."""
+    """So many transactions for each client. Who is served more often does more of them: had each to do as
+    many, the clients of one worker would be done first, and its servers move to the other.
+    """
+    left = iter(range(len(logins) * times))
 
     async def one(login: Login) -> None:
-        for _ in range(times):
+        for _ in left:
             await login.ask()
 
     await asyncio.gather(*map(one, logins))
