@@ -46,6 +46,24 @@ def test_without_descriptors_newcomers_wait_until_somebody_leaves(server: Server
         assert crowd.workers() == before
 
 
+def test_a_supervisor_without_descriptors_goes_on_when_workers_have_taken_clients_over(
+    server: Server,
+) -> None:
+    with Cramped(databases(server), 64, server.user) as pooler, ExitStack() as stack:
+        crowd = Crowd(pooler)
+        before = crowd.wait_for_workers(2)
+        with crowd.stopped(before[0]), crowd.stopped(before[1]):
+            # Until a worker has taken over whom it was given, both have the socket.
+            waiting = [stack.enter_context(talker(pooler)) for _ in range(70)]
+            pooler.wait_for_log("no clients are accepted for a moment: Too many open files")
+            assert not any(is_served(client, 0) for client in waiting)
+        for client in waiting:
+            assert is_served(client, DEADLINE)
+            client.close()
+        assert crowd.workers() == before
+        assert "a client was lost" not in pooler.log()
+
+
 def talker(pooler: Pooler) -> socket.socket:
     """A client that has asked to come in, whoever listens."""
     client = socket.create_connection((pooler.host, pooler.port), DEADLINE)
