@@ -112,6 +112,32 @@ def test_servers_of_a_worker_that_was_killed_count_until_postgresql_has_closed_t
     asyncio.run(outlive_a_worker(pooler, "app", POOL, sleep, lambda: active(server, role)))
 
 
+def test_servers_of_a_worker_that_stands_still_go_to_others_when_it_is_ended(
+    launch: Launch, server: Server
+) -> None:
+    pooler = launch(
+        databases={"app": entry(server, pool_size=2)}, settings={"workers": 2, "worker_timeout": 1}
+    )
+    crowd = Crowd(pooler)
+    crowd.wait_for_workers(2)
+
+    async def play() -> None:
+        # They came in turn, so each worker has every second of them.
+        first, other, second, another = clients = await callers(pooler, 4, "app")
+        await asyncio.gather(*(client.ask(b"SELECT pg_sleep(0.2)") for client in (first, second)))
+        with crowd.stopped(crowd.worker_at(first.descriptor)):
+            # It cannot be asked for what it has idle, and nobody opens more than the limit.
+            waits = await asyncio.gather(other.ask(b"SELECT 1"), another.ask(b"SELECT 1"))
+        assert min(waits) > 0.5
+        assert max(waits) < 5
+        assert len(server.backends(server.user)) <= 2
+        for client in clients:
+            assert not client.error
+            client.close()
+
+    asyncio.run(play())
+
+
 def active(server: Server, role: str) -> int:
     rows = server.sql(f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}' AND state = 'active'")
     return int(str(rows[0][0]))
