@@ -20,6 +20,7 @@ from kubernetes_validate import validate
 
 from proxy.demo.binaries import Account, run_as
 from proxy.demo.scratch import scratch
+from tests.support.compiled import hasty_compiler
 from tests.support.dockerfile import Build, Image, Instruction, package_index, parse
 from tests.support.ports import free_port
 
@@ -214,7 +215,9 @@ def image() -> Image:
     environment = package_index()
     # With pip's cache a second run is quick; what is installed is the same, by the hashes.
     environment |= {"PIP_NO_CACHE_DIR": "0", "PIP_CACHE_DIR": str(Path.home() / ".cache" / "pip")}
-    return Build(ROOT, scratch().folder(), python_for_anybody(), environment).run(DOCKERFILE)
+    folder = scratch().folder()
+    environment["CC"] = str(hasty_compiler(folder))
+    return Build(ROOT, folder, python_for_anybody(), environment).run(DOCKERFILE)
 
 
 @contextlib.contextmanager
