@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Callable
+from functools import cache
 
 import psycopg
 import pytest
@@ -21,6 +23,8 @@ from tests.support.terminator import Terminator, server_context
 ROLE = postgres.APP
 PASSWORD = ROLE.password or ""
 
+Shown = Callable[[Kind], Pooler]
+
 
 def encrypted(launch: Launch, server: Server, files: Files) -> Pooler:
     settings = {
@@ -31,6 +35,12 @@ def encrypted(launch: Launch, server: Server, files: Files) -> Pooler:
     }
     entries = {APP: entry(server, user=ROLE.name, password=PASSWORD)}
     return launch(entries, settings, secrets={ROLE.name: verifier(PASSWORD)})
+
+
+@pytest.fixture(scope="module")
+def shown(module_launch: Launch, server: Server, pki: Pki) -> Shown:
+    """The pooler that shows a certificate of this kind; no test changes anything in it."""
+    return cache(lambda kind: encrypted(module_launch, server, pki.server(kind=kind)))
 
 
 def connect(port: int, pki: Pki, **options: str) -> psycopg.Connection[tuple[object, ...]]:
@@ -50,10 +60,9 @@ def connect(port: int, pki: Pki, **options: str) -> psycopg.Connection[tuple[obj
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
 @pytest.mark.parametrize("wanted", ["require", "prefer", "disable"])
 def test_a_client_that_insists_on_channel_binding_gets_it(
-    launch: Launch, server: Server, pki: Pki, kind: Kind, wanted: str
+    shown: Shown, pki: Pki, kind: Kind, wanted: str
 ) -> None:
-    pooler = encrypted(launch, server, pki.server(kind=kind))
-    with connect(pooler.port, pki, channel_binding=wanted) as connection:
+    with connect(shown(kind).port, pki, channel_binding=wanted) as connection:
         assert connection.execute("select session_user").fetchone() == (ROLE.name,)
 
 
@@ -69,17 +78,14 @@ def test_a_certificate_that_defines_no_binding_offers_none(launch: Launch, serve
         connect(pooler.port, pki, channel_binding="require", **trusted)
 
 
-def test_a_wrong_password_is_no_better_for_being_bound(launch: Launch, server: Server, pki: Pki) -> None:
-    pooler = encrypted(launch, server, pki.server())
+def test_a_wrong_password_is_no_better_for_being_bound(shown: Shown, pki: Pki) -> None:
     with pytest.raises(psycopg.OperationalError, match="SASL authentication failed"):
-        connect(pooler.port, pki, channel_binding="require", password="wrong")
+        connect(shown("ec").port, pki, channel_binding="require", password="wrong")
 
 
-def test_one_in_the_middle_with_a_certificate_of_its_own_is_noticed(
-    launch: Launch, server: Server, pki: Pki
-) -> None:
+def test_one_in_the_middle_with_a_certificate_of_its_own_is_noticed(shown: Shown, pki: Pki) -> None:
     """It has a certificate that the client believes, and passes on in the clear what it hears."""
-    pooler = encrypted(launch, server, pki.server())
+    pooler = shown("ec")
     with Terminator((pooler.host, pooler.port), server_context(pki.server(kind="rsa"))) as middle:
         with pytest.raises(psycopg.OperationalError, match="channel binding"):
             connect(middle.port, pki, channel_binding="require")
@@ -121,10 +127,14 @@ def secure_entries(secure: PostgresServer) -> dict[str, dict[str, str | int | fl
     }
 
 
-def test_the_console_binds_channels_too(launch: Launch, server: Server, pki: Pki) -> None:
-    pooler = encrypted(launch, server, pki.server())
+def test_the_console_binds_channels_too(shown: Shown, pki: Pki) -> None:
     with connect(
-        pooler.port, pki, channel_binding="require", user="boss", password="boss-secret", dbname="pgbouncer"
+        shown("ec").port,
+        pki,
+        channel_binding="require",
+        user="boss",
+        password="boss-secret",
+        dbname="pgbouncer",
     ) as console:
         (version,) = console.execute("SHOW VERSION").fetchone() or ("",)
         assert re.match("PgBouncer", str(version))
