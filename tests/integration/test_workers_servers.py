@@ -12,7 +12,7 @@ import pytest
 from tests.integration.conftest import Launch
 from tests.support.crowd import Crowd, until
 from tests.support.pooler import Pooler
-from tests.support.rush import Caller, callers, outlive_a_worker, percentile
+from tests.support.rush import Caller, callers, callers_by_worker, outlive_a_worker, percentile
 from tests.support.server import Server
 from tests.support.standard import entry, howdah_only
 
@@ -82,9 +82,7 @@ def test_clients_of_one_worker_get_what_those_of_another_leave_idle(
     pooler = launch_with(launch, server, role, 2)
 
     async def play() -> float:
-        clients = await callers(pooler, 2 * POOL, "app")
-        # They came in turn, so each worker has every second of them.
-        first, second = clients[::2], clients[1::2]
+        first, second = await callers_by_worker(pooler, POOL, "app")
         longest = 0.0
         for _ in range(3):
             for side in (first, second):
@@ -93,7 +91,7 @@ def test_clients_of_one_worker_get_what_those_of_another_leave_idle(
                 for client in side:
                     longest = max(longest, *client.waits[1:])
                     client.waits.clear()
-        for client in clients:
+        for client in (*first, *second):
             client.close()
         return longest
 
@@ -122,16 +120,15 @@ def test_servers_of_a_worker_that_stands_still_go_to_others_when_it_is_ended(
     crowd.wait_for_workers(2)
 
     async def play() -> None:
-        # They came in turn, so each worker has every second of them.
-        first, other, second, another = clients = await callers(pooler, 4, "app")
-        await asyncio.gather(*(client.ask(b"SELECT pg_sleep(0.2)") for client in (first, second)))
-        with crowd.stopped(crowd.worker_at(first.descriptor)):
+        mine, others = await callers_by_worker(pooler, 2, "app")
+        await asyncio.gather(*(client.ask(b"SELECT pg_sleep(0.2)") for client in mine))
+        with crowd.stopped(crowd.worker_at(mine[0].descriptor)):
             # It cannot be asked for what it has idle, and nobody opens more than the limit.
-            waits = await asyncio.gather(other.ask(b"SELECT 1"), another.ask(b"SELECT 1"))
+            waits = await asyncio.gather(*(client.ask(b"SELECT 1") for client in others))
         assert min(waits) > 0.5
         assert max(waits) < 5
         assert len(server.backends(server.user)) <= 2
-        for client in clients:
+        for client in (*mine, *others):
             assert not client.error
             client.close()
 

@@ -73,6 +73,20 @@ async def callers(pooler: Pooler, count: int, database: str) -> list[Caller]:
     return made
 
 
+async def callers_by_worker(pooler: Pooler, count: int, database: str) -> list[list[Caller]]:
+    """So many logged-in clients of each worker: a busy machine may give one of them more at first."""
+    crowd = Crowd(pooler)
+    found: dict[int, list[Caller]] = {pid: [] for pid in crowd.workers()}
+    spare: list[Caller] = []
+    while any(len(mine) < count for mine in found.values()):
+        (caller,) = await callers(pooler, 1, database)
+        mine = found[crowd.worker_at(caller.descriptor)]
+        (mine if len(mine) < count else spare).append(caller)
+    for caller in spare:
+        caller.close()
+    return list(found.values())
+
+
 def percentile(waits: Sequence[float], share: float) -> float:
     """The wait that this share of them does not exceed (s)."""
     return sorted(waits)[min(int(len(waits) * share), len(waits) - 1)]
@@ -84,9 +98,7 @@ async def outlive_a_worker(
     """Kill the one of two workers that has all servers of a pool, while `busy` says that all are, for so long
     (s), or idle: the clients of the other get theirs when PostgreSQL has closed those, and not before.
     """
-    clients = await callers(pooler, 2 * servers, database)
-    # They came in turn, so each worker has every second of them.
-    mine, others = clients[::2], clients[1::2]
+    mine, others = await callers_by_worker(pooler, servers, database)
     await asyncio.gather(*(client.ask(b"SELECT pg_sleep(0.2)") for client in mine))
     began = time.monotonic()
     asked = [asyncio.create_task(client.ask(f"SELECT pg_sleep({sleep})".encode())) for client in mine]
@@ -104,7 +116,7 @@ async def outlive_a_worker(
     assert sleep - took < min(waits), "there were more servers than PostgreSQL lets in"
     assert max(waits) < sleep + 1.5
     assert not any(client.error for client in others)
-    for client in clients:
+    for client in (*mine, *others):
         client.close()
     log = pooler.log()
     # Where PostgreSQL lets a role in as often as the pool is large, it would have said so.
