@@ -22,6 +22,8 @@ READ: Final = 65_536
 
 _HEADER: Final = struct.Struct("!IB")
 _ANCILLARY: Final = socket.CMSG_SPACE(MAX_DESCRIPTORS * struct.calcsize("i"))
+# To test a plain number for a flag of an enum takes longer than to read.
+_CUT: Final = int(socket.MSG_CTRUNC)
 _OURS: Final = ("config", "protocol", "proxy")
 _PLAIN: Final = frozenset(
     {
@@ -164,7 +166,7 @@ def receive_once(sock: socket.socket) -> tuple[bytes, list[int], bool]:
             descriptors += [number for (number,) in struct.iter_unpack("i", content[:whole])]
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
-    return data, descriptors, bool(flags & socket.MSG_CTRUNC)
+    return data, descriptors, bool(flags & _CUT)
 
 
 def send_once(sock: socket.socket, data: bytes | memoryview, descriptors: Sequence[int]) -> int:

@@ -72,13 +72,22 @@ class Book(Leased):
 
     # What changes.
 
-    def reported(self, party: Party, report: Report, now: int) -> None:
-        """The newest report counts."""
-        self.standing(party).reported(report, now)
-        self.wants.pop(party, None)
+    def reported(self, party: Party, report: Report, now: int) -> bool:
+        """The newest report counts. Returns whether anything follows from it but by the time that passes."""
+        standing = self.standing(party)
+        old, want = standing.report, self.wants.pop(party, None)
+        standing.reported(report, now)
         self.minimal.pop(party, None)
         if report.lacking > 0:
             (self.minimal if report.since is None else self.wants)[party] = report
+        if old is None or report.spare > old.spare:
+            return True
+        if want is None or party not in self.wants:
+            return want is not None or report.lacking > 0
+        return report.reserve > want.reserve or (
+            report.lacking > want.lacking
+            and any(standing.spare > 0 for standing in self.standings[party.key].values())
+        )
 
     def bury(self, worker: int) -> tuple[Counter[PoolKey], list[Standing]]:
         """A worker is dead: its leases, which stay, and how it stood."""

@@ -63,7 +63,7 @@ class Claims:
         if taking is None or taking.holder != holder:
             return None
         del self._takes[number]
-        self._redeem(taking.claimant, due=taking.due)
+        self._over_with(taking)
         standing = self._book.standing(holder)
         if taking.due:
             standing.due -= 1
@@ -80,27 +80,24 @@ class Claims:
     def closed(self, standing: Standing) -> None:
         """Of those that are being closed, one is."""
         if standing.closing:
-            self._redeem(standing.closing.pop(0), due=False)
+            _redeem(self._promised, standing.closing.pop(0))
 
     def lost(self, worker: int, stood: Sequence[Standing]) -> None:
         """A worker is dead; so it stood."""
         for standing in stood:
             for claimant in standing.closing:
-                self._redeem(claimant, due=False)
+                _redeem(self._promised, claimant)
         for number, taking in list(self._takes.items()):
             if taking.holder.worker == worker:
                 del self._takes[number]
-                self._redeem(taking.claimant, due=taking.due)
+                self._over_with(taking)
         for counts in (self._promised, self._due):
             for party in [party for party in counts if party.worker == worker]:
                 del counts[party]
         self._claimed = {party for party in self._claimed if party.worker != worker}
 
-    def _redeem(self, claimant: Party | None, *, due: bool) -> None:
-        """What was promised has come, or will not come."""
-        counts = self._due if due else self._promised
-        if claimant is not None and counts[claimant] > 0:
-            add(counts, claimant, -1)
+    def _over_with(self, taking: Taking) -> None:
+        _redeem(self._due if taking.due else self._promised, taking.claimant)
 
     # Taking.
 
@@ -129,7 +126,7 @@ class Claims:
             self._make_known(holder, standing, now)
             # Who is to give at a release may take its time: what is idle is taken all the same.
             while self._promised[party] < want.lacking and standing.spare > 0:
-                self._take(holder, party, now, due=False)
+                self._take_idle(holder, party, now)
         if not self._promised[party] and not self._due[party]:
             self._take_due(party, want.since or 0, siblings, others, now)
 
@@ -144,7 +141,7 @@ class Claims:
             holder = younger(since, others, rested)
         if holder is not None:
             self._turned[holder.key] = now
-            self._take(holder, party, now, due=True)
+            self._take_at_release(holder, party, now)
 
     def _rested(self, key: PoolKey, now: int) -> bool:
         """Whether busy servers of the pool have changed hands long enough ago."""
@@ -165,19 +162,25 @@ class Claims:
                 if standing.leased > len(standing.closing):
                     yield Party(worker, other), standing
 
-    def _take(self, holder: Party, claimant: Party | None, now: int, *, due: bool) -> None:
-        self._last_take += 1
+    def _take_idle(self, holder: Party, claimant: Party, now: int) -> None:
+        self._book.standing(holder).taking += 1
+        self._promised[claimant] += 1
+        self._take(Taking(holder, claimant, False, now))
+
+    def _take_at_release(self, holder: Party, claimant: Party | None, now: int) -> None:
         standing = self._book.standing(holder)
-        if due:
-            standing.due += 1
-            standing.tried = now
-        else:
-            standing.taking += 1
-        self._takes[self._last_take] = Taking(holder, claimant, due, now)
+        standing.due += 1
+        standing.tried = now
         if claimant is not None:
-            (self._due if due else self._promised)[claimant] += 1
+            self._due[claimant] += 1
+        self._take(Taking(holder, claimant, True, now))
+
+    def _take(self, taking: Taking) -> None:
+        self._last_take += 1
+        self._takes[self._last_take] = taking
+        holder, claimant = taking.holder, taking.claimant
         move = claimant is not None and claimant.key == holder.key
-        self._book.send(holder.worker, Take(self._last_take, holder.key, move, due), ())
+        self._book.send(holder.worker, Take(self._last_take, holder.key, move, taking.due), ())
 
     def _give_up_stuck(self, now: int) -> None:
         """Who is in a long transaction cannot give: another may."""
@@ -203,7 +206,7 @@ class Claims:
             for _ in range(excess - asked - leaving):
                 worker = max(known, key=lambda one: known[one].leased - known[one].due, default=None)
                 if worker is not None and known[worker].leased > known[worker].due:
-                    self._take(Party(worker, key), None, now, due=True)
+                    self._take_at_release(Party(worker, key), None, now)
 
     # Who knows that others lack something.
 
@@ -227,3 +230,9 @@ class Claims:
         self._book.tidy(party)
         if party.key not in self._book.standings:
             self._turned.pop(party.key, None)
+
+
+def _redeem(counts: Counter[Party], claimant: Party | None) -> None:
+    """What was promised has come, or will not come."""
+    if claimant is not None and counts[claimant] > 0:
+        add(counts, claimant, -1)

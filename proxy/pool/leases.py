@@ -3,14 +3,14 @@
 Laws of this file:
 - A server is opened only under a lease that was granted; what is granted and not used goes back at once.
 - While a pool waits for an answer it is `asked`, and nothing is asked twice. What it lacks, and what others
-  may have of it, is looked at again each LOOK_AGAIN, and what is idle as soon as others may have it. That
-  it lacks nothing any more is said when two looks in a row have found it so.
+  may have of it, is looked at again each LOOK_AGAIN, and what is idle as soon as others may have it. Where
+  clients wait on as it was told, looks (SETTLED) and reports (TELL_SELDOM) are fewer.
+- That a pool lacks nothing any more is said when two looks in a row have found it so.
 - Each `Take` is answered once.
 """
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from proxy.pool import states
@@ -39,7 +39,14 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN: Final = SECOND // 50
 """Time (ns) between two looks at pools that lack servers, or of which others lack some."""
+SETTLED: Final = 3 * SECOND // 100
+"""Time (ns) to the next look where all pools were as the ledger was told: an idle server is still found, and
+has come to who lacks it, within 50 ms."""
+TELL_SELDOM: Final = SECOND // 2
+"""So often (ns) the ledger hears how a pool stands that stands as before."""
 _TELL_LOAD: Final = SECOND // 5
+# If clients wait longer than this, the ledger must not take the one it was told of for one that waits on.
+_LONG: Final = SECOND // 4
 # Timers of some loops count no less than this.
 _TICK: Final = SECOND // 1000
 # So long an idle server stays with its worker, who may want it again in a moment.
@@ -50,16 +57,16 @@ Ship = Callable[[PooledServer], "tuple[bytes, int] | None"]
 Unload = Callable[["Pool", bytes, int], None]
 
 
-@dataclass(slots=True)
 class Carrier:
     """How servers leave and come. `ship` takes an idle one apart and returns it as cargo and a descriptor,
     None where that cannot be done; `unload` makes a server of the pool of them. Each owns the descriptor it
     is given.
     """
 
-    ship: Ship
-    unload: Unload
-    close: Callable[[int], None]
+    def __init__(self, ship: Ship, unload: Unload, close: Callable[[int], None]) -> None:
+        self.ship = ship
+        self.unload = unload
+        self.close = close
 
 
 class RemoteLeases(Leased):
@@ -82,7 +89,7 @@ class RemoteLeases(Leased):
         self._clock = clock
         self._later = later
         self._carrier = carrier
-        self._granted: PoolKey | None = None
+        self._granted: list[PoolKey] = []
         self._minimal: set[PoolKey] = set()
         self._claimed: set[PoolKey] = set()
         self._easing: set[PoolKey] = set()
@@ -96,8 +103,8 @@ class RemoteLeases(Leased):
 
     def take(self, key: PoolKey, *, reserve: bool, since: int | None) -> bool:
         """Use a lease that is granted just now. Else ask for one (False), which is offered when it comes."""
-        if self._granted == key:
-            self._granted = None
+        if key in self._granted:
+            self._granted.clear()
             self._count(key, 1)
             return True
         if key in self.asked:
@@ -165,12 +172,12 @@ class RemoteLeases(Leased):
 
     def _on_grant(self, key: PoolKey) -> None:
         self.asked.discard(key)
-        self._granted = key
+        self._granted.append(key)
         pool = self.pools.get(key)
         if pool is not None:
             pool.demand(self._clock())
-        if self._granted is not None:
-            self._granted = None
+        if self._granted:
+            self._granted.clear()
             self._send(Returned(key), ())
         if key not in self.asked:
             # What was reported while the lease was on its way would stand for ever.
@@ -252,15 +259,15 @@ class RemoteLeases(Leased):
 
     # Looking again.
 
-    def _look_later(self) -> None:
+    def _look_later(self, most: int = LOOK_AGAIN) -> None:
         if not self._looking:
             self._looking = True
-            self._later(self._next_look(), self._look)
+            self._later(self._next_look(most), self._look)
 
-    def _next_look(self) -> int:
+    def _next_look(self, most: int) -> int:
         """When an idle server that others may have has rested, if that is sooner (ns from now)."""
         now = self._clock()
-        soonest = LOOK_AGAIN
+        soonest = most
         for key in self._claimed:
             pool = self.pools.get(key)
             for server in pool.servers[states.IDLE] if pool is not None else ():
@@ -271,27 +278,30 @@ class RemoteLeases(Leased):
 
     def _look(self) -> None:
         self._looking = False
+        changed = True
         try:
-            self._look_at_all(self._clock())
+            changed = self._look_at_all(self._clock())
         finally:
             if self.asked or self._claimed:
-                self._look_later()
+                self._look_later(LOOK_AGAIN if changed else SETTLED)
             else:
                 self._easing.clear()
                 self._told.clear()
                 self._told_at.clear()
 
-    def _look_at_all(self, now: int) -> None:
+    def _look_at_all(self, now: int) -> bool:
+        """Whether anything is other than what was said last."""
+        changed = False
         for key in self.asked | self._claimed:
-            self._renew(key, now)
+            if not self._lacks_as_told(key, now):
+                changed = True
+                self._renew(key, now)
+        return changed
 
     def _renew(self, key: PoolKey, now: int, *, at_once: bool = False) -> None:
         """Say how a pool stands, if that is other than what was said last, and from time to time."""
         told = self._told.get(key)
-        recent = told is not None and now - self._told_at[key] < _TELL_LOAD
-        if told is not None and recent and not at_once and self._lacks_as_told(key, told):
-            self._easing.discard(key)
-            return
+        recent = told is not None and self._told_lately(key, told, now)
         report = self._report(key, now, claims=key in self.asked)
         if not report.lacking:
             eased = key in self._easing or key not in self.asked or report.spare
@@ -310,16 +320,27 @@ class RemoteLeases(Leased):
         ):
             self._tell(report)
 
-    def _lacks_as_told(self, key: PoolKey, told: Report) -> bool:
+    def _told_lately(self, key: PoolKey, told: Report, now: int) -> bool:
+        at = self._told_at[key]
+        waited = at - told.since if told.since is not None else 0
+        return now - at < (_TELL_LOAD if waited >= _LONG else TELL_SELDOM)
+
+    def _lacks_as_told(self, key: PoolKey, now: int) -> bool:
         """Whether it is plain that nothing has changed: clients wait, and no server is idle or coming."""
+        told = self._told.get(key)
+        if told is None or not told.lacking or told.spare or key not in self.asked:
+            return False
         pool = self.pools.get(key)
-        if pool is None or not pool.waiting or not told.lacking or told.spare or key not in self.asked:
+        if pool is None or not pool.waiting or not self._told_lately(key, told, now):
             return False
         servers = pool.servers
         found = (
             servers[states.IDLE] or servers[states.USED] or servers[states.LOGIN] or servers[states.TESTED]
         )
-        return not found and not pool.settings.reserve_pool_size and not pool.database.paused
+        if found or pool.settings.reserve_pool_size or pool.database.paused:
+            return False
+        self._easing.discard(key)
+        return True
 
     def _report(self, key: PoolKey, now: int, *, claims: bool = True) -> Report:
         pool = self.pools.get(key)

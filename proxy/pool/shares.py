@@ -4,6 +4,7 @@ Laws of this file:
 - The sum of leases never exceeds a limit; after a limit was lowered it only falls.
 - A server that moves takes its lease along in one step.
 - Whoever waits is served by its turn, or by somebody who has more than its share.
+- A report from which nothing follows is only kept: what comes by time the next sweep does.
 """
 
 from collections import Counter
@@ -32,7 +33,8 @@ class Shares:
         party = Party(worker, message.key)
         match message:
             case Report():
-                self.book.reported(party, message, now)
+                if not self.book.reported(party, message, now):
+                    return
             case Returned():
                 self._returned(party)
             case Yielded():

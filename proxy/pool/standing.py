@@ -5,7 +5,6 @@ change workers only where that is far from what they hold, or where somebody wai
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from proxy.pool.interfaces import PoolKey
@@ -14,7 +13,7 @@ from proxy.pool.units import SECOND
 
 QUANTUM: Final = SECOND // 10
 """A pool gives servers of which its clients make use away no faster than one in this time (ns)."""
-SMOOTHING: Final = 2 * SECOND
+SMOOTHING: Final = 4 * SECOND
 """Over this time (ns) the load of a worker is averaged."""
 UNFAIR: Final = 0.75
 """So many servers above and below their shares two workers have to be before one moves."""
@@ -41,23 +40,36 @@ class Taking(NamedTuple):
     void: bool = False
 
 
-@dataclass(slots=True)
 class Standing:
     """How a party stands. `taking`: idle servers that it was told to give away; `due`: those that it shall
     give away at a release; `tried`: when it was last told so. `claim`: when (ns) somebody last lacked a
     server such as it has, None if it has not been told so. `closing`: for whom it closes servers.
     """
 
-    leased: int = 0
-    report: Report | None = None
-    at: int = 0
-    load: float = 0.0
-    taking: int = 0
-    due: int = 0
-    tried: int = 0
-    claim: int | None = None
-    below: int = 0
-    closing: list[Party | None] = field(default_factory=list)
+    __slots__ = (
+        "at",
+        "below",
+        "claim",
+        "closing",
+        "due",
+        "leased",
+        "load",
+        "report",
+        "taking",
+        "tried",
+    )
+
+    def __init__(self, leased: int = 0, tried: int = 0) -> None:
+        self.leased = leased
+        self.report: Report | None = None
+        self.at = 0
+        self.load = 0.0
+        self.taking = 0
+        self.due = 0
+        self.tried = tried
+        self.claim: int | None = None
+        self.below = 0
+        self.closing: list[Party | None] = []
 
     def reported(self, report: Report, now: int) -> None:
         """The newest report; the load is averaged over time."""

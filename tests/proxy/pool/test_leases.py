@@ -4,10 +4,11 @@ import pytest
 
 from proxy.pool import states
 from proxy.pool.interfaces import PoolKey
-from proxy.pool.leases import LOOK_AGAIN
+from proxy.pool.leases import LOOK_AGAIN, SETTLED
 from proxy.pool.leasing import Below, Claim, Grant, Report, Returned
 from proxy.reasons import ServerClosed
 from tests.proxy.pool.leasing import A, Bench, lacking
+from tests.support.clock import SECOND
 
 
 def test_a_client_that_waits_has_a_lease_asked_for_once() -> None:
@@ -93,7 +94,33 @@ def test_who_waits_on_is_reported_only_from_time_to_time() -> None:
     began = bench.clock()
     bench.said()
     assert bench.looks() == []
-    assert bench.looks(0.3) == [Report(A, 1, since=began, load=1)]
+    assert bench.looks(0.4) == []
+    report = Report(A, 1, since=began, load=1)
+    assert bench.looks(0.1) == [report]
+    assert bench.looks(0.1) == []
+    assert bench.looks(0.1) == [report], "the longer clients wait, the more it matters who is first"
+
+
+def test_where_clients_wait_on_as_before_looks_are_fewer() -> None:
+    bench = Bench()
+    (session,) = bench.lends()
+    bench.hand.session().asks()
+    bench.said()
+
+    def next_look() -> int:
+        ((at, _),) = bench.hand.timers
+        return at - bench.clock()
+
+    assert bench.looks() == []
+    assert next_look() == SETTLED
+    session.gives_back()
+    waiting = bench.hand.session()
+    waiting.asks()
+    assert bench.looks(SETTLED / SECOND) == []
+    assert next_look() == SETTLED
+    waiting.leaves()
+    bench.looks(SETTLED / SECOND)
+    assert next_look() == LOOK_AGAIN
 
 
 def test_who_may_go_into_the_reserve_says_so() -> None:
@@ -224,7 +251,8 @@ def test_a_look_that_fails_is_not_the_last() -> None:
     bench.said()
     pool = bench.pool
     bench.leases.pools = {A: object()}  # type: ignore[dict-item]
-    with pytest.raises(AttributeError):
+    # Compiled, it is the wrong type.
+    with pytest.raises((AttributeError, TypeError)):
         bench.looks()
     bench.leases.pools = {A: pool}
     assert len(bench.looks(1)) == 1

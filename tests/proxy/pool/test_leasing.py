@@ -38,5 +38,9 @@ def test_a_message_is_the_same_in_another_process(message: object) -> None:
     assert pickle.loads(pickle.dumps(message, 5)) == message
 
 
+def test_a_message_travels_as_its_values_in_their_order() -> None:
+    assert Report(KEY, 2, since=5).__reduce__() == (Report, (KEY, 2, 5, False, 0, 0))
+
+
 def test_a_pool_that_only_lacks_its_minimum_has_nobody_waiting() -> None:
     assert Report(KEY, 1).since is None

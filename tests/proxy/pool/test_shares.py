@@ -1,5 +1,9 @@
-from proxy.pool.leasing import Arrival, Grant, How, Report, Returned, Yielded
+import pytest
+
+from proxy.pool.interfaces import PoolKey
+from proxy.pool.leasing import Arrival, Grant, How, Report, Returned, Take, Yielded
 from proxy.pool.ledger import Limits
+from proxy.pool.shares import Shares
 from tests.proxy.pool.desk import A, B, C, Desk
 
 
@@ -84,3 +88,56 @@ def test_an_answer_that_nobody_asked_for_changes_nothing() -> None:
     assert desk.shares.book.of_worker(1) == {A: 1}
     desk.hears(2, Returned(A))
     assert desk.shares.book.of_pool(A) == 1
+
+
+def watched(desk: Desk, asked: list[PoolKey]) -> None:
+    """Who looks for something to do asks for limits first."""
+
+    def limits(key: PoolKey) -> Limits:
+        asked.append(key)
+        return desk.default
+
+    desk.shares = Shares(limits, desk._send)
+
+
+def test_a_report_from_which_nothing_follows_is_only_kept() -> None:
+    desk, asked = Desk(default=Limits(2, 0, 0, 0)), list[PoolKey]()
+    watched(desk, asked)
+    desk.holds(1, 1, load=8)
+    desk.holds(2, 1, load=8)
+    desk.wants(1, lacking=7, load=8)
+    desk.wants(2, lacking=7, load=8)
+    asked.clear()
+    for worker, lacking in ((1, 6), (2, 7), (1, 9)):
+        desk.wants(worker, lacking=lacking, load=8)
+    assert asked == []
+    standing = desk.shares.book.standings[A][1]
+    assert standing.report is not None
+    assert standing.report.lacking == 9
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        Report(A, 1, since=5, reserve=True),
+        Report(A, 1, since=5, spare=1),
+        Report(A, 0),
+        Report(A, 1),
+    ],
+)
+def test_a_report_from_which_something_follows_is_acted_on_at_once(report: Report) -> None:
+    desk, asked = Desk(default=Limits(1, 1, 0, 0, minimum=1)), list[PoolKey]()
+    watched(desk, asked)
+    desk.holds(1, 1, load=8)
+    desk.wants(2, since=4)
+    desk.wants(1, since=5)
+    asked.clear()
+    desk.hears(1, report)
+    assert asked
+
+
+def test_who_comes_to_lack_more_gets_at_once_what_others_spare() -> None:
+    desk = Desk(default=Limits(3, 0, 0, 0))
+    desk.holds(1, 3, spare=2)
+    assert desk.wants(2) == [(1, Take(1, A, move=True, due=False))]
+    assert desk.wants(2, lacking=2) == [(1, Take(2, A, move=True, due=False))]

@@ -223,3 +223,38 @@ def test_nobody_waits_beside_a_server_that_another_worker_has_idle(workers: int)
     opened = sum(len(hand.dialler.dialled) for hand in hands)
     assert opened == 8, "servers move, and are not closed and opened"
     assert crew.moved > 20
+
+
+class Overheard(Crew):
+    """`up_count` and `down_count`: messages to and from the ledger."""
+
+    up_count = down_count = 0
+
+    def up(self, hand: Hand) -> None:
+        self.up_count += 1
+        super().up(hand)
+
+    def down(self, hand: Hand) -> None:
+        self.down_count += 1
+        super().down(hand)
+
+
+def test_two_workers_whose_clients_all_wait_have_little_to_say() -> None:
+    crew = Overheard(2, make_settings(default_pool_size=8, query_wait_timeout=0, server_lifetime=10_000))
+    clients = [hand.session() for hand in crew.hands.values() for _ in range(32)]
+    for client in clients:
+        client.asks()
+
+    def seconds(count: int) -> None:
+        for _ in range(count * 200):
+            crew.step(0.005)
+            for client in [client for client in clients if client.server is not None]:
+                client.gives_back()
+                client.asks()
+
+    seconds(5)
+    crew.up_count = crew.down_count = crew.moved = 0
+    seconds(10)
+    assert crew.moved == 0
+    assert crew.down_count == 0
+    assert crew.up_count <= 2 * 2 * 10, "each worker reports twice in a second"
