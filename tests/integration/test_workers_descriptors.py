@@ -88,7 +88,7 @@ def test_where_servers_take_the_last_descriptors_clients_share_those_and_nobody_
 
         async def play() -> None:
             clients = await callers(pooler, count, APP)
-            asked = [asyncio.create_task(client.ask(b"SELECT pg_sleep(1)")) for client in clients]
+            asked = [asyncio.create_task(client.ask(b"SELECT pg_sleep(0.5)")) for client in clients]
             await asyncio.to_thread(pooler.wait_for_log, "Too many open files")
             assert open_in(crowd.supervisor) < most - 32
             newcomers = [Caller(pooler.user, APP) for _ in range(10)]
