@@ -1,8 +1,9 @@
 """What two workers cost over one: instructions per transaction of all processes of Howdah, by callgrind.
 
-`python -m tests.bench.workers [--pool 16]`, four minutes. Callgrind makes Howdah some thirty times slower,
+`python -m tests.bench.workers [--pool 16]`, two minutes. Callgrind makes Howdah some thirty times slower,
 while what two workers do besides, about their shares, is done per second: so that is what is found out, and
-`--rate` says how many transactions there are in a second.
+`--rate` says how many transactions there are in a second. All clients ask all the time while it counts; what
+one worker does per second for clients that ask nothing is counted, too, for it is no part of a transaction.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,8 @@ BAR: Final = 1.02
 _PATIENCE: Final = 120.0
 # Time for every process to begin, or to write what it has counted (s).
 _SETTLE: Final = 0.5
+# Transactions of each client before it counts.
+_WARM: Final = 40
 _TOTAL: Final = re.compile(r"^summary: (\d+)", re.MULTILINE)
 _SCRIPT: Final = """
 import asyncio, ctypes, os, runpy, sys
@@ -72,20 +75,27 @@ class Counted:
     transactions: int
     seconds: float
 
-    @property
-    def each(self) -> float:
-        """Per transaction."""
-        return self.instructions / self.transactions
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one worker needs: for each transaction, and besides in each second."""
+
+    each: float
+    second: float
+
+    def extra(self, two: Counted) -> float:
+        """What two workers do in a second that one would not do for as many transactions."""
+        return (two.instructions - self.each * two.transactions) / two.seconds - self.second
+
+    def ratio(self, two: Counted, rate: float) -> float:
+        """How many times as many two workers need where there are so many transactions in a second."""
+        return 1 + self.extra(two) / (self.each * rate + self.second)
 
 
-def extra(one: Counted, two: Counted) -> float:
-    """What two workers do in a second that is not what one does for as many transactions."""
-    return (two.instructions - one.each * two.transactions) / two.seconds
-
-
-def ratio(one: Counted, two: Counted, rate: float) -> float:
-    """How many times as many two workers need where there are so many transactions in a second."""
-    return 1 + extra(one, two) / rate / one.each
+def cost(idle: Counted, one: Counted) -> Cost:
+    """Of one worker, from how it was without transactions, and with them."""
+    second = idle.instructions / idle.seconds
+    return Cost((one.instructions - second * one.seconds) / one.transactions, second)
 
 
 class Valgrind:
@@ -113,22 +123,25 @@ class Valgrind:
     def _say(self, stack: contextlib.ExitStack, name: str) -> None:
         stack.enter_context((self._folder / name).open("wb", buffering=0)).write(b".")
 
-    async def count(self, pids: Sequence[int], what: Awaitable[object]) -> tuple[dict[int, int], float]:
-        """Instructions of each process while something is done, and the seconds."""
+    async def count(self, pids: Sequence[int], seconds: float, done: Callable[[], int]) -> Counted:
+        """Instructions of all processes in so many seconds."""
         with contextlib.ExitStack() as open_pipes:
+            began, before = time.monotonic(), done()
             self._say(open_pipes, "begin")
-            began = time.monotonic()
-            await asyncio.sleep(_SETTLE)
-            await what
+            await asyncio.sleep(seconds)
             self._say(open_pipes, "end")
-            took = time.monotonic() - began
+            took, transactions = time.monotonic() - began, done() - before
             deadline = began + took + _PATIENCE
             while len(found := self._found()) < len(pids):
                 if time.monotonic() > deadline:
                     raise instructions.CannotCount(f"{sorted(found)} of {pids} have counted")
                 await asyncio.sleep(0.1)
         await asyncio.sleep(_SETTLE)
-        return self._found(), took
+        found = self._found()
+        print(
+            f"{transactions} in {took:.1f} s:", *(f"{found[pid] / took:,.0f}/s" for pid in pids), flush=True
+        )
+        return Counted(sum(found.values()), transactions, took)
 
     def _found(self) -> dict[int, int]:
         found = {}
@@ -138,31 +151,42 @@ class Valgrind:
         return found
 
 
-async def work(logins: Sequence[Login], times: int) -> None:
-    """So many transactions for each client. Who is served more often does more of them: had each to do as
-    many, the clients of one worker would be done first, and its servers move to the other.
-    """
-    left = iter(range(len(logins) * times))
+class Crowd:
+    """Clients that ask all the time. `done`: how many transactions they have had."""
 
-    async def one(login: Login) -> None:
-        for _ in left:
+    def __init__(self, logins: Sequence[Login]) -> None:
+        self.logins = logins
+        self.done = 0
+
+    async def ask(self) -> None:
+        """Until cancelled."""
+        await asyncio.gather(*map(self._ask, self.logins))
+
+    async def _ask(self, login: Login) -> None:
+        while True:
             await login.ask()
-
-    await asyncio.gather(*map(one, logins))
+            self.done += 1
 
 
 async def count(
-    address: Address, valgrind: Valgrind, pids: Sequence[int], options: argparse.Namespace
+    address: Address, valgrind: Valgrind, pids: Sequence[int], options: argparse.Namespace, *, idle: bool
 ) -> Counted:
-    """Count as many transactions of all clients."""
-    logins = [await log_in(address) for _ in range(options.clients)]
-    await work(logins, options.times // 5)
-    found, took = await valgrind.count(pids, work(logins, options.times))
-    for login in logins:
-        login.close()
-    done = len(logins) * options.times
-    print(f"{done} in {took:.1f} s:", *(f"{found[pid] / done:,.0f}" for pid in pids), flush=True)
-    return Counted(sum(found.values()), done, took)
+    """Count while all clients ask, or none."""
+    crowd = Crowd([await log_in(address) for _ in range(options.clients)])
+    asking = asyncio.create_task(crowd.ask())
+    try:
+        while crowd.done < _WARM * options.clients:
+            await asyncio.sleep(_SETTLE)
+            if asking.done():
+                asking.result()
+        if idle:
+            asking.cancel()
+            await asyncio.sleep(_SETTLE)
+        return await valgrind.count(pids, options.seconds, lambda: crowd.done)
+    finally:
+        asking.cancel()
+        for login in crowd.logins:
+            login.close()
 
 
 def await_workers(howdah: targets.Pooler, workers: int) -> list[int]:
@@ -180,18 +204,19 @@ def await_workers(howdah: targets.Pooler, workers: int) -> list[int]:
 def run(
     server: cluster.Cluster, folder: Path, program: list[str], workers: int, options: argparse.Namespace
 ) -> Counted:
-    """Count with so many workers."""
+    """Count with so many workers; 0 is one whose clients ask nothing."""
     folder.mkdir()
     folder.chmod(0o755)
     valgrind = Valgrind(folder)
     howdah = targets.howdah(server, folder, [*valgrind.words, *program[1:]])
+    processes = max(workers, 1)
     howdah.start(
-        {"default_pool_size": str(options.pool), "workers": str(workers), "worker_timeout": "60"}, _PATIENCE
+        {"default_pool_size": str(options.pool), "workers": str(processes), "worker_timeout": "60"}, _PATIENCE
     )
     try:
         # Beside the supervisor and the workers there is the template, which has no loop in which to count.
-        pids = await_workers(howdah, 0 if workers == 1 else workers)
-        return asyncio.run(count(howdah.address, valgrind, pids, options))
+        pids = await_workers(howdah, 0 if processes == 1 else processes)
+        return asyncio.run(count(howdah.address, valgrind, pids, options, idle=not workers))
     finally:
         howdah.stop()
 
@@ -201,29 +226,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.workers", description=__doc__)
     parser.add_argument("--pool", type=int, default=16, help="servers (default 16)")
     parser.add_argument("--clients", type=int, default=64, help="clients (default 64)")
-    parser.add_argument("--times", type=int, default=200, help="transactions of each (default 200)")
+    parser.add_argument("--seconds", type=float, default=10, help="time in which to count (default 10)")
     parser.add_argument("--rate", type=float, default=20_000, help="transactions per second (default 20000)")
     options = parser.parse_args(arguments)
     try:
-        costs = measure(options)
+        idle, one, two = measure(options)
     except (instructions.CannotCount, targets.NotStarted) as reason:
         print(f"not counted: {reason}", file=sys.stderr)
         return 1
-    times = ratio(costs[1], costs[2], options.rate)
-    more = extra(costs[1], costs[2])
-    print(f"{costs[1].each:,.0f} instructions per transaction, with two workers {more:,.0f} per second more:")
+    alone = cost(idle, one)
+    times = alone.ratio(two, options.rate)
+    print(f"{alone.each:,.0f} instructions per transaction, and {alone.second:,.0f} per second, with two")
+    print(f"workers {alone.extra(two):,.0f} per second more:")
     print(f"{times:.3f} times as many at {options.rate:,.0f}/s, at most {BAR}")
     return int(times > BAR)
 
 
-def measure(options: argparse.Namespace) -> dict[int, Counted]:
-    """By the number of workers."""
+def measure(options: argparse.Namespace) -> list[Counted]:
+    """One worker at rest, one at work, and two."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="workers-")))
         folder.chmod(0o755)
         server = stack.enter_context(cluster.running())
         program = targets.howdah_program(folder)
-        return {workers: run(server, folder / str(workers), program, workers, options) for workers in (1, 2)}
+        return [run(server, folder / str(workers), program, workers, options) for workers in range(3)]
 
 
 if __name__ == "__main__":
