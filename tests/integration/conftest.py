@@ -66,6 +66,14 @@ def pooler(module_launch: Launch) -> Pooler:
     return module_launch()
 
 
+@pytest.fixture(scope="module")
+def started_anew() -> Iterator[None]:
+    """For a module that looks at the process itself: its poolers are started as users start theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pooler, "may_fork", False)
+        yield
+
+
 @pytest.fixture
 def alive(pooler: Pooler, server: Server) -> Iterator[None]:
     """After the test everybody else must still be well served."""

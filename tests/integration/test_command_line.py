@@ -16,7 +16,7 @@ from tests.support.pooler import ROOT, Pooler, StartFailed, ordinary_user, run_t
 from tests.support.server import Server
 from tests.support.standard import APP, build, databases, howdah_only
 
-pytestmark = howdah_only("Howdah's own process")
+pytestmark = [howdah_only("Howdah's own process"), pytest.mark.usefixtures("started_anew")]
 
 
 @pytest.mark.parametrize("flag", ["-V", "--version"])

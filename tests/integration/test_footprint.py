@@ -13,7 +13,7 @@ from tests.support.server import Server
 from tests.support.standard import APP, howdah_only
 from tests.support.wire import Raw
 
-pytestmark = howdah_only("the bars are ours")
+pytestmark = [howdah_only("the bars are ours"), pytest.mark.usefixtures("started_anew")]
 
 KIB, MIB = 1024, 1024 * 1024
 IDLE = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 1_000)

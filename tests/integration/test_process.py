@@ -19,7 +19,7 @@ from tests.support.server import Server
 from tests.support.standard import APP, ONE, build, databases, howdah_only
 from tests.support.wire import LoginRefused, Raw
 
-pytestmark = howdah_only("Howdah's own process")
+pytestmark = [howdah_only("Howdah's own process"), pytest.mark.usefixtures("started_anew")]
 
 
 @pytest.fixture

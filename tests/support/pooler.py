@@ -24,6 +24,7 @@ from typing import ClassVar, Self
 import psycopg
 from psycopg.rows import dict_row
 
+from tests.support import warm
 from tests.support.ports import free_port
 from tests.support.target import Target
 
@@ -105,6 +106,8 @@ class Pooler(Target):
     """Our own daemon. `settings` override sensible ones for tests; `databases` as in the ini."""
 
     kind = "howdah"
+    may_fork: ClassVar[bool] = True
+    """Whether a process that has imported it already may be forked to be the daemon."""
     defaults: ClassVar[Settings] = {
         "metrics_addr": "",
         "event_loop": os.environ.get("HOWDAH_TEST_EVENT_LOOP", "uvloop"),
@@ -141,7 +144,7 @@ class Pooler(Target):
             **self.defaults,
             **(settings or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | warm.Forked | None = None
         self.write_config()
 
     # --- process ---------------------------------------------------------------------------------
@@ -157,8 +160,10 @@ class Pooler(Target):
     def start(self, *, wait: bool = True) -> Self:
         """Starts the process; returns when it accepts connections."""
         with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command(), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            command, alone = self.command(), str(self.settings.get("workers", 1)) == "1"
+            forked = warm.start(command, ROOT, log) if self.may_fork and alone else None
+            self._process = forked or subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         if wait:
             self.wait_until_accepting()
@@ -194,7 +199,7 @@ class Pooler(Target):
         return True
 
     @property
-    def process(self) -> "subprocess.Popen[bytes]":
+    def process(self) -> "subprocess.Popen[bytes] | warm.Forked":
         assert self._process is not None, "not started"
         return self._process
 
