@@ -10,8 +10,9 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-emit-index-url --no-header pyproject.toml
 UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
-# Processes of `make test`, each with its own PostgreSQL; a file of tests stays in one.
-JOBS ?= 2
+# Processes of `make test`, each with its own PostgreSQL; a file of tests stays in one. Much of most is waiting,
+# so that two leave two cores more than half idle.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench conformance fuzz build lock clean
