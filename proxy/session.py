@@ -33,7 +33,8 @@ class Session(Replies):
                     self._to_server(server, framer.buffer, framer.end, framer.lead, messages, now)
                 return
         elif framer.end:
-            if self._takes_copy:
+            if self._takes_copy and framer.lead < framer.end:
+                # Else all of it is of a message that began earlier, and may not be the last of that.
                 messages = with_data(framer.lead, framer.end + framer.rest, messages)
             self._hold((framer.buffer, framer.end, framer.lead, messages), now)
 

@@ -106,6 +106,23 @@ def test_the_first_half_of_a_long_message_waits_for_its_other_half_too() -> None
     assert book.state() == "idle"
 
 
+@pytest.mark.parametrize("second", range(10, 14))
+def test_what_waits_behind_the_end_of_copy_data_is_whole_however_it_is_cut(second: int) -> None:
+    book = Playbook()
+    bind = m.bind("", "x")
+    book.client("Q copy t from stdin")
+    book.server("G")
+    book.client("f no more", "p x select 1", "S", bind[:9])
+    book.client(bind[9:second])
+    book.client(bind[second:], "E", "S")
+    book.to_server("Q copy t from stdin", "f no more", "p howdah_1 select 1", "s howdah_1", "S")
+    book.server(m.copy_refused("no more"), "Z I", *FIRST)
+    book.to_server("B howdah_1", "E", "S")
+    book.server(*ROW, "Z I")
+    book.to_client("G", m.copy_refused("no more"), "Z I", "1", "Z I", *ROW, "Z I")
+    assert book.state() == "idle"
+
+
 @pytest.mark.parametrize("step", [1, 3, 100])
 def test_copy_data_nobody_can_want_is_dropped_in_however_many_pieces_it_waited(step: int) -> None:
     book = Playbook()
