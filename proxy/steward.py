@@ -78,6 +78,10 @@ class Steward:
         self.shares.changed(time.perf_counter_ns())
         self._remind()
 
+    def close(self) -> None:
+        """The end: nobody waits for PostgreSQL any more."""
+        self._estate.close()
+
     async def until_none(self, database: str | None) -> None:
         """Return when no server of a database, or of any, is open, or on its way between two workers. May be
         cancelled.

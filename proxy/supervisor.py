@@ -118,6 +118,7 @@ class Supervisor:
         for stop in self.on_stop:
             await stop()
         self.entrance.close()
+        self.steward.close()
         self.nursery.stop()
         self.signals.stop()
         return 0

@@ -12,9 +12,11 @@ import psycopg
 import pytest
 
 from tests.integration.conftest import Launch
+from tests.support import messages as m
 from tests.support.crowd import Crowd, alive, until
 from tests.support.pooler import Pooler
-from tests.support.standard import APP, SESSION, howdah_only
+from tests.support.server import Server
+from tests.support.standard import APP, SESSION, databases, howdah_only
 
 pytestmark = howdah_only("only Howdah has workers")
 
@@ -296,3 +298,26 @@ def test_a_worker_killed_during_a_shutdown_is_not_replaced(launch: Launch, clien
     assert value(client) == 1
     client.close()
     assert crowd.pooler.wait() == 0
+
+
+def test_the_end_does_not_wait_for_servers_of_a_lost_worker_and_leaves_nothing_open(
+    server: Server, clients: ExitStack
+) -> None:
+    with Watchful(databases(server), {"workers": 2}, user=server.user) as pooler:
+        crowd = Crowd(pooler)
+        crowd.wait_for_workers(2)
+        client = clients.enter_context(pooler.raw(APP))
+        client.send(m.query("select pg_sleep(3)"))
+        server.wait_for_query("pg_sleep(3)")
+        os.kill(crowd.worker_at(client.fileno()), signal.SIGKILL)
+        pooler.wait_for_log("PostgreSQL is busy with 1 servers of lost workers")
+        pooler.signal(signal.SIGTERM)
+        assert pooler.wait() == 0
+        assert "ResourceWarning" not in pooler.log()
+
+
+class Watchful(Pooler):
+    """Says what it has not closed at its end."""
+
+    def command(self) -> list[str]:
+        return ["env", "PYTHONWARNINGS=default", *super().command()]

@@ -250,3 +250,16 @@ async def test_a_reminder_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(overseer.steward.shares, "sweep", sweep)
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     await eventually(lambda: len(calls) == 2)
+
+
+async def test_at_the_end_no_copy_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    overseer = FakeOverseer(pool_size=2)
+    overseer.hears(1, Report(KEY, 2, since=5))
+    busy, _ = server_of(overseer, 1)
+    overseer.hears(2, Report(KEY, 1, since=6))
+    idle, _ = server_of(overseer, 2)
+    overseer.loses(1)
+    overseer.steward.close()
+    for postgres in (busy, idle):
+        assert postgres.recv(1) == b""
+        postgres.close()
