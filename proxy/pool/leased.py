@@ -3,10 +3,13 @@
 Law of this file: what there is none of is not kept, for clients choose names of databases and of users.
 """
 
+import logging
 from collections import Counter
 from typing import TypeVar
 
 from proxy.pool.interfaces import PoolKey
+
+logger = logging.getLogger("howdah")
 
 K = TypeVar("K")
 
@@ -16,6 +19,13 @@ def add(counts: Counter[K], what: K, by: int) -> None:
     counts[what] += by
     if not counts[what]:
         del counts[what]
+
+
+def tell_of_reserve(key: PoolKey, leased: int, pool_size: int) -> None:
+    """A lease was granted just now, `leased` with it; 0 is no pool_size, and no reserve."""
+    if 0 < pool_size < leased:
+        text = "taking connection from reserve_pool: %s/%s has %d servers, and a pool_size of %d"
+        logger.warning(text, key.database, key.user, leased, pool_size)
 
 
 class Leased:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from config import effective
 from config.settings import Settings
 from proxy.pool.interfaces import PooledServer, PoolKey
-from proxy.pool.leased import Leased
+from proxy.pool.leased import Leased, tell_of_reserve
 
 
 class Limits(NamedTuple):
@@ -83,6 +83,7 @@ class Ledger(Leased):
                 self._reclaim(key)
             return False
         self._add(key, 1)
+        tell_of_reserve(key, self._pools[key], limits.pool)
         return True
 
     def give_back(self, key: PoolKey, inode: int = 0) -> None:

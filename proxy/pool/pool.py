@@ -9,7 +9,6 @@ Laws of this file:
 - A slot is free when PostgreSQL has closed (`gone`), not before.
 """
 
-import logging
 from collections import Counter
 from typing import Final
 
@@ -34,7 +33,6 @@ from proxy.reasons import ClientClosed, ServerClosed, Unclean
 _SESSION: Final = PoolMode.SESSION
 _TRANSACTION: Final = PoolMode.TRANSACTION
 
-logger = logging.getLogger("howdah")
 
 _SERVICEABLE: Final = (states.IDLE, states.ACTIVE, states.USED, states.TESTED, states.BEING_CANCELED)
 
@@ -344,8 +342,6 @@ class Pool:
             if not self.leases.take(self.key, reserve=reserve, since=since):
                 self._make_room()
                 return
-            if reserve and 0 < self.settings.pool_size <= self.open:
-                logger.warning("taking connection from reserve_pool: %r", self)
             self.hosts.started(host)
             server = self.dialler.dial(self, host, boot)
             self.servers[states.LOGIN][server] = None

@@ -14,6 +14,7 @@ from dataclasses import replace
 from proxy.pool.book import Book, Send
 from proxy.pool.claims import Claims
 from proxy.pool.interfaces import PoolKey
+from proxy.pool.leased import tell_of_reserve
 from proxy.pool.leasing import Arrival, FromWorker, Grant, How, Report, Returned, Yielded
 from proxy.pool.ledger import Limits
 from proxy.pool.standing import Party
@@ -126,3 +127,4 @@ class Shares:
             book.standing(party).leased += 1
             book.count(party.key, 1)
             book.send(party.worker, Grant(party.key), ())
+            tell_of_reserve(party.key, book.of_pool(party.key), book.limits(party.key).pool)

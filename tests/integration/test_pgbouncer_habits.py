@@ -107,7 +107,6 @@ def test_a_server_that_is_not_there_is_logged(launch: Launch, fake: FakeServer) 
         pooler.wait_for_log("connect failed")
 
 
-@one_process("a worker does not know what is left of the pool")
 def test_taking_from_the_reserve_is_logged(launch: Launch, server: Server) -> None:
     settings = {"reserve_pool_size": 3, "reserve_pool_timeout": 1}
     pooler = launch({APP: entry(server, pool_size=2)}, settings)

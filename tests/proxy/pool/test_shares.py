@@ -31,11 +31,17 @@ def test_a_returned_lease_goes_to_who_has_waited_longest() -> None:
     assert desk.shares.book.of_pool(A) == 1
 
 
-def test_the_reserve_is_for_those_who_may_use_it() -> None:
+def test_the_reserve_is_for_those_who_may_use_it_and_each_of_its_servers_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     desk = Desk(default=Limits(1, 1, 0, 0))
     desk.holds(1, 1, load=1)
     assert (2, Grant(A)) not in desk.wants(2)
+    assert caplog.messages == []
     assert (2, Grant(A)) in desk.wants(2, reserve=True)
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "taking connection from reserve_pool"
+    ]
 
 
 def test_a_server_that_nobody_wants_any_more_goes_back() -> None:
