@@ -87,8 +87,9 @@ def test_the_short_conformance_suite_passes_compiled_and_on_both_loops(copy: Pat
 
 
 def test_cut_and_trickling_messages_and_crowds_that_vanish_harm_no_compiled_pooler(copy: Path) -> None:
-    files = [f"tests/{name}.py" for name in ("conformance/test_faults", "integration/test_trickles")]
-    done = run_tests(copy, *files, "tests/integration/test_malformed.py", seconds=900)
+    names = [f"conformance/test_{name}" for name in ("faults", "cut_clients", "cut_servers")]
+    names += [f"integration/test_{name}" for name in ("trickles", "malformed")]
+    done = run_tests(copy, *(f"tests/{name}.py" for name in names), seconds=900)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
