@@ -89,6 +89,10 @@ class Leases(Protocol):
         """Whether a server that was just given back has gone to another process."""
         ...
 
+    def idle(self) -> None:
+        """A server of a pool that is watched has become idle."""
+        ...
+
     def floor(self, key: PoolKey, minimum: int) -> int:
         """How many servers the pool keeps in this process if it shall keep so many."""
         ...

@@ -3,8 +3,9 @@
 Laws of this file:
 - A server is opened only under a lease that was granted; what is granted and not used goes back at once.
 - While a pool waits for an answer it is `asked`, and nothing is asked twice. What it lacks, and what others
-  may have of it, is looked at again each LOOK_AGAIN, and what is idle as soon as others may have it. Where
-  clients wait on as it was told, looks (SETTLED) and reports (TELL_SELDOM) are fewer.
+  may have of it, is looked at again each LOOK_AGAIN, and what is idle as soon as others may have it: a pool
+  says when a server becomes idle while it is `watched`, that is, asked or claimed. Where clients wait on as
+  it was told, looks (SETTLED) and reports (TELL_SELDOM) are fewer.
 - That a pool lacks nothing any more is said when two looks in a row have found it so.
 - Each `Take` is answered once.
 """
@@ -39,9 +40,8 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN: Final = SECOND // 50
 """Time (ns) between two looks at pools that lack servers, or of which others lack some."""
-SETTLED: Final = 3 * SECOND // 100
-"""Time (ns) to the next look where all pools were as the ledger was told: an idle server is still found, and
-has come to who lacks it, within 50 ms."""
+SETTLED: Final = SECOND // 10
+"""Time (ns) to the next look where all pools were as the ledger was told, and no server becomes idle."""
 TELL_SELDOM: Final = SECOND // 2
 """So often (ns) the ledger hears how a pool stands that stands as before."""
 _TELL_LOAD: Final = SECOND // 5
@@ -97,7 +97,9 @@ class RemoteLeases(Leased):
         self._told_at: dict[PoolKey, int] = {}
         self._due: dict[PoolKey, deque[Take]] = {}
         self._below: dict[PoolKey, int] = {}
-        self._looking = False
+        # The look that is to come, if it is not 0, and its time.
+        self._next = self._last = 0
+        self._look_at = 0
 
     # What pools ask.
 
@@ -112,6 +114,7 @@ class RemoteLeases(Leased):
         report = self._report(key, self._clock())
         if since is not None and report.lacking:
             self.asked.add(key)
+            self._watch(key)
             self._tell(report)
             self._look_later()
         elif key not in self._minimal:
@@ -146,6 +149,14 @@ class RemoteLeases(Leased):
         """How many of the servers that a pool keeps at least are this worker's to keep."""
         return max(minimum - self._below.get(key, 0), 0)
 
+    def idle(self) -> None:
+        """A server of a pool that is asked or claimed has become idle: others may have it when it has rested,
+        which is sooner than the next look may be.
+        """
+        at = self._clock() + _RESTED
+        if not self._next or self._look_at > at:
+            self._look_in(_RESTED)
+
     def claims(self) -> int:
         """How many pools wait for a lease."""
         return len(self.asked)
@@ -172,6 +183,7 @@ class RemoteLeases(Leased):
 
     def _on_grant(self, key: PoolKey) -> None:
         self.asked.discard(key)
+        self._watch(key)
         self._granted.append(key)
         pool = self.pools.get(key)
         if pool is not None:
@@ -186,8 +198,10 @@ class RemoteLeases(Leased):
     def _on_claim(self, claim: Claim) -> None:
         if not claim.made:
             self._claimed.discard(claim.key)
+            self._watch(claim.key)
             return
         self._claimed.add(claim.key)
+        self._watch(claim.key)
         self._tell(self._report(claim.key, self._clock(), claims=claim.key in self.asked))
         self._look_later()
 
@@ -259,10 +273,20 @@ class RemoteLeases(Leased):
 
     # Looking again.
 
+    def _watch(self, key: PoolKey) -> None:
+        pool = self.pools.get(key)
+        if pool is not None:
+            pool.watched = key in self.asked or key in self._claimed
+
     def _look_later(self, most: int = LOOK_AGAIN) -> None:
-        if not self._looking:
-            self._looking = True
-            self._later(self._next_look(most), self._look)
+        if not self._next:
+            self._look_in(self._next_look(most))
+
+    def _look_in(self, delay: int) -> None:
+        self._last += 1
+        number = self._next = self._last
+        self._look_at = self._clock() + delay
+        self._later(delay, lambda: self._look(number))
 
     def _next_look(self, most: int) -> int:
         """When an idle server that others may have has rested, if that is sooner (ns from now)."""
@@ -276,8 +300,11 @@ class RemoteLeases(Leased):
                     soonest = max(left, _TICK)
         return soonest
 
-    def _look(self) -> None:
-        self._looking = False
+    def _look(self, number: int) -> None:
+        if number != self._next:
+            # There was a sooner one in its place.
+            return
+        self._next = 0
         changed = True
         try:
             changed = self._look_at_all(self._clock())
@@ -310,6 +337,7 @@ class RemoteLeases(Leased):
                 self._easing.add(key)
                 return
             self.asked.discard(key)
+            self._watch(key)
         self._easing.discard(key)
         if (
             at_once

@@ -118,6 +118,9 @@ class Ledger(Leased):
         """There is no other process."""
         return False
 
+    def idle(self) -> None:
+        """There is no other process that would want it."""
+
     def floor(self, key: PoolKey, minimum: int) -> int:
         """There is no other process that could keep some of them."""
         return minimum

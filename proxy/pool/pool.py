@@ -33,7 +33,6 @@ from proxy.reasons import ClientClosed, ServerClosed, Unclean
 _SESSION: Final = PoolMode.SESSION
 _TRANSACTION: Final = PoolMode.TRANSACTION
 
-
 _SERVICEABLE: Final = (states.IDLE, states.ACTIVE, states.USED, states.TESTED, states.BEING_CANCELED)
 
 
@@ -41,7 +40,8 @@ class Pool:
     """Times are nanoseconds. A reload replaces `settings` (what holds for this pool) and `common` (what holds
     for all) as a whole; what each transaction needs of the latter is kept apart (`apply`). `open` counts the
     servers in all states, those that are closing too. `newest` became idle last, whatever it is by now.
-    `overtaken` is how often others went ahead of who waits longest.
+    `overtaken` is how often others went ahead of who waits longest. `watched`: the leases are to hear of
+    servers that become idle.
     """
 
     __slots__ = (
@@ -75,6 +75,7 @@ class Pool:
         "user",
         "waiting",
         "wake_at",
+        "watched",
     )
 
     def __init__(
@@ -116,6 +117,7 @@ class Pool:
         self.refusal: PoolerError | None = None
         self.refused_until = 0
         self.wake_at = 0
+        self.watched = False
         self._serving = False
 
     def __repr__(self) -> str:
@@ -298,6 +300,8 @@ class Pool:
         self.servers[state][server] = None
         if state == states.IDLE:
             self.newest = server
+            if self.watched:
+                self.leases.idle()
 
     # Failures to open.
 

@@ -123,6 +123,25 @@ def test_where_clients_wait_on_as_before_looks_are_fewer() -> None:
     assert next_look() == LOOK_AGAIN
 
 
+def test_a_server_that_becomes_idle_where_looks_are_few_is_found_as_soon_as_it_has_rested() -> None:
+    bench = Bench()
+    (session,) = bench.lends()
+    waiting = bench.hand.session()
+    waiting.asks()
+    bench.hears(Claim(A, made=True))
+    assert bench.looks() == bench.looks() == []
+    session.gives_back()
+    assert not bench.pool.servers[states.IDLE]
+    waiting.gives_back()
+    assert bench.looks(0.019) == []
+    assert bench.looks(0.001) == [Report(A, 0, spare=1)]
+    bench.hears(Claim(A, made=False))
+    session.asks()
+    session.gives_back()
+    bench.looks(1)
+    assert bench.hand.timers == []
+
+
 def test_who_may_go_into_the_reserve_says_so() -> None:
     bench = Bench(reserve_pool_size=1, reserve_pool_timeout=0.03, default_pool_size=1)
     bench.hand.session().asks()
