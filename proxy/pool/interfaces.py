@@ -4,7 +4,7 @@ Typing only: nothing here exists at run time, so a test double needs no base cla
 compiled.
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from proxy.pool.parties import PooledServer as PooledServer
@@ -59,11 +59,6 @@ class Leases(Protocol):
 
     contended: bool
     """Whether any pool was refused because of a limit it shares with others, and still waits."""
-
-    @property
-    def asked(self) -> Container[PoolKey]:
-        """Pools that `take` has refused until another process has decided."""
-        ...
 
     def take(self, key: PoolKey, *, reserve: bool, since: int | None) -> bool:
         """Lease one server for a pool whose oldest client waits since `since`; None: nobody waits, the pool

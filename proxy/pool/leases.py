@@ -274,9 +274,9 @@ class RemoteLeases(Leased):
     # Looking again.
 
     def _watch(self, key: PoolKey) -> None:
-        pool = self.pools.get(key)
-        if pool is not None:
-            pool.watched = key in self.asked or key in self._claimed
+        if (pool := self.pools.get(key)) is not None:
+            pool.asked = key in self.asked
+            pool.watched = pool.asked or key in self._claimed
 
     def _look_later(self, most: int = LOOK_AGAIN) -> None:
         if not self._next:

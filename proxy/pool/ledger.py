@@ -62,7 +62,6 @@ class Ledger(Leased):
         self._reclaim = reclaim
         self._refused: dict[PoolKey, int] = {}
         self.contended = False
-        self.asked: frozenset[PoolKey] = frozenset()
 
     def take(self, key: PoolKey, *, reserve: bool, since: int | None) -> bool:
         """Lease one server; False when a limit is reached.

@@ -24,7 +24,7 @@ def full(pool: "Pool", now: int) -> bool:
     settings = pool.settings
     if not settings.pool_size or pool.open < settings.pool_size:
         # Where others decide what it may have, they have not answered yet.
-        return pool.mode is not _SESSION and pool.key in pool.leases.asked
+        return pool.asked and pool.mode is not _SESSION
     if pool.mode is _SESSION and pool.servers[states.IDLE]:
         return False
     return pool.open >= settings.pool_size + settings.reserve_pool_size or not may_use_reserve(pool, now)

@@ -40,14 +40,15 @@ class Pool:
     """Times are nanoseconds. A reload replaces `settings` (what holds for this pool) and `common` (what holds
     for all) as a whole; what each transaction needs of the latter is kept apart (`apply`). `open` counts the
     servers in all states, those that are closing too. `newest` became idle last, whatever it is by now.
-    `overtaken` is how often others went ahead of who waits longest. `watched`: the leases are to hear of
-    servers that become idle.
+    `overtaken` is how often others went ahead of who waits longest. `asked`: what `leases` have
+    refused, another process has not decided yet; `watched`: they are to hear of servers that become idle.
     """
 
     __slots__ = (
         "_serving",
         "_settings_by_user",
         "accepted",
+        "asked",
         "careful",
         "check_delay",
         "common",
@@ -117,8 +118,7 @@ class Pool:
         self.refusal: PoolerError | None = None
         self.refused_until = 0
         self.wake_at = 0
-        self.watched = False
-        self._serving = False
+        self.asked = self.watched = self._serving = False
 
     def __repr__(self) -> str:
         named = zip(states.SERVER_STATES, self.servers, strict=True)
