@@ -163,6 +163,8 @@ SCENES = {
             x("b", m.parse("s", "select 'behind'"), run("s")),
             x("a", run("s"), m.close(b"S", "s"), m.parse("s", "select 'closed before'"), run("s")),
             x("a", run("s")),
+            x("a", m.parse("", "deallocate all"), run(""), m.parse("s", "select 'swept before'"), run("s")),
+            x("a", run("s")),
         ],
     ),
     "the ends of a COPY where there is none": Scene(
