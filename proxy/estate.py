@@ -95,12 +95,10 @@ class Estate:
 
     def close(self) -> None:
         """The end: nobody waits for PostgreSQL any more, and of no server anything is told."""
-        for copy in self._orphans:
-            asyncio.get_running_loop().remove_reader(copy.sock)
-        for copy in (*self._copies.values(), *self._orphans):
-            copy.sock.close()
-        self._copies.clear()
-        self._orphans.clear()
+        for inode in list(self._copies):
+            self.drop(inode)
+        for copy in list(self._orphans):
+            self._give_up(copy)
 
     def _hear(self, copy: Copy, gone: Callable[[PoolKey, bool], None]) -> None:
         try:
@@ -111,7 +109,10 @@ class Estate:
             heard = 0
         copy.heard += heard
         if not heard or copy.heard > MOST:
-            self._orphans.discard(copy)
-            asyncio.get_running_loop().remove_reader(copy.sock)
-            copy.sock.close()
+            self._give_up(copy)
             gone(copy.key, not heard)
+
+    def _give_up(self, copy: Copy) -> None:
+        self._orphans.discard(copy)
+        asyncio.get_running_loop().remove_reader(copy.sock)
+        copy.sock.close()
