@@ -4,6 +4,7 @@ Law: a target may have words of its own for a refusal; how often it refuses, whe
 and what becomes of the connection is the same for all.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,11 @@ PROMPTLY = 1.0 + BUSY
 """A pooler needs a few milliseconds."""
 
 MIB = 1024 * 1024
+
+ENDS = ("close", "reset", "half-close")
+"""How one side of a connection may vanish."""
+QUIET = {"log_connections": 0, "log_disconnections": 0, "log_pooler_errors": 0}
+"""Settings for thousands of connections."""
 
 Normal = tuple[bytes, object]
 
@@ -128,3 +134,12 @@ def grown(pooler: Pooler, before: int, seconds: float) -> int:
         most = max(most, pooler.rss() - before)
         time.sleep(0.02)
     return most
+
+
+def heard(client: Raw) -> bytes:
+    """All that comes until the connection ends, in whatever way."""
+    data = bytearray()
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            data += client.take(1)
+    return bytes(data)

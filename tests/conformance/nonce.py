@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import uvloop
 
+from tests.conformance.expect import QUIET
 from tests.conformance.nonce_crowd import CALM, HASTY, Crowd, Plan
 from tests.conformance.nonce_oracle import Tally
 from tests.conformance.nonce_requests import INBOX, Templates
@@ -36,9 +37,7 @@ SHOWN = 20
 """Problems in a report; where there are more, they are alike."""
 
 SETTINGS: Settings = {
-    "log_connections": 0,
-    "log_disconnections": 0,
-    "log_pooler_errors": 0,
+    **QUIET,
     "query_wait_notify": 0,
     "max_client_conn": 2000,
     # Far fewer than there are texts, so that they push each other out.

@@ -4,7 +4,6 @@ Law: what is cut short has not happened, and what is whole has happened once or 
 notices, and no server, client or descriptor is left.
 """
 
-import contextlib
 import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.conformance.expect import PROMPTLY
+from tests.conformance.expect import ENDS, PROMPTLY, QUIET, heard
 from tests.conformance.logins import PASSWORDS, PLAIN, SCRAM, SECRETS, Asking, scram_until_final
 from tests.integration.conftest import Launch
 from tests.support import messages as m
@@ -31,8 +30,6 @@ pytestmark = [howdah_only("half a request is forwarded by others"), pytest.mark.
 LONG: Final = 100
 TOGETHER: Final = 50
 """Clients at a time."""
-ENDS: Final = ("close", "reset", "half-close")
-QUIET: Final = {"log_connections": 0, "log_disconnections": 0, "log_pooler_errors": 0}
 TABLE: Final = "cut_short"
 INSERT: Final = f"insert into {TABLE} values (1)"
 
@@ -96,9 +93,7 @@ def suffer(pooler: Pooler, begin: Callable[[Raw], bytes], before: bytes = b"") -
 
 def hangs_up(client: Raw) -> bool:
     """Whether the connection ends soon, whatever else is heard of it."""
-    with contextlib.suppress(EOFError, ConnectionError):
-        while True:
-            client.take(1)
+    heard(client)
     return True
 
 

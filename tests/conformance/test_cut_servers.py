@@ -4,10 +4,8 @@ Law: its client has heard the beginning of the reply and one error behind it; no
 next one is served.
 """
 
-import contextlib
 import re
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tests.conformance.expect import PROMPTLY
+from tests.conformance.expect import ENDS, PROMPTLY, QUIET, heard
 from tests.conformance.hostile import scram
 from tests.conformance.hostile.verdict import allowed, judge
 from tests.integration.conftest import Launch
@@ -25,15 +23,14 @@ from tests.support.fault_proxy import wait_until
 from tests.support.pooler import Pooler
 from tests.support.script import STARTUP_PARAMETERS, Conversation, FakeServer
 from tests.support.server import Server
+from tests.support.sockets import reset
 from tests.support.standard import entry, howdah_only
-from tests.support.wire import Raw
 
 pytestmark = [howdah_only("adds an error of its own"), pytest.mark.slow]
 
 CUT: Final = "cut"
 TOGETHER: Final = 20
 """Clients at a time, and servers."""
-ENDS: Final = ("close", "reset", "half-close")
 
 ROW: Final = m.row_description(["c"]) + m.data_row(["value"])
 STATEMENT: Final = m.message(b"1") + m.message(b"2")
@@ -84,8 +81,7 @@ def vanish(conversation: Conversation, how: str) -> None:
     """End the connection in this way; who only says no more waits until nobody listens."""
     match how:
         case "reset":
-            conversation.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            conversation.socket.close()
+            reset(conversation.socket)
         case "half-close":
             conversation.socket.shutdown(socket.SHUT_WR)
             while conversation.socket.recv(65536):
@@ -142,8 +138,7 @@ def pooler(module_launch: Launch, server: Server, host: FakeServer) -> Pooler:
         },
         BYSTANDER: entry(server),
     }
-    quiet = {"log_connections": 0, "log_disconnections": 0, "log_pooler_errors": 0}
-    return module_launch(entries, {**quiet, "server_login_retry": 0.01, "autodb_idle_timeout": 1})
+    return module_launch(entries, {**QUIET, "server_login_retry": 0.01, "autodb_idle_timeout": 1})
 
 
 @pytest.fixture(autouse=True)
@@ -151,15 +146,6 @@ def alive(pooler: Pooler, server: Server) -> Iterator[None]:
     with stays_alive(pooler, server.busy_backends):
         yield
         wait_until(lambda: not pooler.show("CLIENTS", database=CUT), PROMPTLY, "no client is left")
-
-
-def heard(client: Raw) -> bytes:
-    """All that comes."""
-    data = bytearray()
-    with contextlib.suppress(EOFError, ConnectionError):
-        while True:
-            data += client.take(1)
-    return bytes(data)
 
 
 @pytest.mark.parametrize("name", REPLIES)

@@ -6,8 +6,6 @@ way. A query of somebody else is answered with the one word it quotes.
 """
 
 import re
-import socket
-import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from tests.conformance.hostile.play import VICTIM, Play, Stage
 from tests.support import messages as m
 from tests.support.messages import Message
 from tests.support.script import Conversation, FakeServer
+from tests.support.sockets import reset
 
 PATIENCE = 10.0
 """Seconds that are waited for what must come."""
@@ -162,9 +161,7 @@ class _Service:
     def _go_on(self, aftermath: Aftermath) -> bool:
         conversation = self._conversation
         if aftermath is Aftermath.RESET:
-            linger = struct.pack("ii", 1, 0)
-            conversation.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            conversation.socket.close()
+            reset(conversation.socket)
         elif aftermath is Aftermath.SILENT:
             say_nothing(conversation)
         elif aftermath is Aftermath.STAY:
